@@ -1,0 +1,33 @@
+"""The only code a backend imports. Standard library, msgpack and numpy; nothing else, ever."""
+
+from voice_worker.backend import (
+    Backend,
+    BackendError,
+    BackendInfo,
+    BatchBackend,
+    Chunk,
+    Sample,
+    Segment,
+    Speaker,
+    Step,
+    Turn,
+    Voice,
+    Word,
+)
+from voice_worker.runtime import serve
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendInfo",
+    "BatchBackend",
+    "Chunk",
+    "Sample",
+    "Segment",
+    "Speaker",
+    "Step",
+    "Turn",
+    "Voice",
+    "Word",
+    "serve",
+]

@@ -1,0 +1,142 @@
+"""One job's way out: resampled, checked against what was delivered before, cut into messages."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+from voice_worker import messages as m
+from voice_worker.audio import BYTES_PER_SAMPLE, SAMPLE_RATE, Pcm, Resampler
+from voice_worker.backend import Samples, Word
+from voice_worker.failure import Failure, ResumeMismatch
+
+# Small enough that a Pong or another job's sound never waits long behind it.
+MESSAGE_BYTES = 32 * 1024
+
+
+class Delivery:
+    """``made`` samples exist, ``sent`` have gone, both counted from the job's first sample.
+
+    ``credit`` is how many may go in all; None is no limit. What is beyond it waits here.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[m.Message], None],
+        message: m.Synthesize | m.Open,
+        rate: int,
+        arrived: float,
+        credit: int | None,
+    ) -> None:
+        self._send = send
+        self._job, self._attempt = message.job, message.attempt
+        self._resampler = Resampler(rate)
+        self._arrived = arrived
+        self._first: float | None = None
+        self._resumed = message.resume["samples"] if message.resume else 0
+        self._wanted_crc = message.resume["crc"] if message.resume else 0
+        self._crc = 0
+        self._held = bytearray()
+        self.made = 0
+        self.sent = self._resumed
+        self.credit = credit
+
+    @property
+    def has_credit(self) -> bool:
+        """True when one more sample could go out, or is needed to catch up with a resume."""
+        return self.credit is None or self.made < max(self.credit, self._resumed)
+
+    @property
+    def is_drained(self) -> bool:
+        return not self._held
+
+    def push(self, samples: Samples, words: Sequence[Word] = ()) -> None:
+        """Take a chunk of the backend. Raises ResumeMismatch, or ValueError for absurd words."""
+        self._take(self._resampler.push(samples), words)
+
+    def finish(self) -> None:
+        """Take what the resampler held back. Raises ResumeMismatch."""
+        self._take(self._resampler.flush(), ())
+        if self.made < self._resumed:
+            raise ResumeMismatch(
+                f"{self._resumed} samples were delivered, but only {self.made} were made again"
+            )
+
+    def grant(self, credit: int | None) -> None:
+        """The new limit; sends what waited for it."""
+        self.credit = credit
+        if self._held:
+            data, self._held = bytes(self._held), bytearray()
+            self._release(data)
+
+    def done(self, *, cancelled: bool) -> None:
+        timing = {"total": time.perf_counter() - self._arrived}
+        if self._first is not None:
+            timing["first"] = self._first - self._arrived
+        self._send(m.Done(self._job, self._attempt, self.sent, cancelled, timing))
+
+    def failed(self, failure: Failure) -> None:
+        self._send(
+            m.Failed(
+                error=failure.error,
+                job=self._job,
+                attempt=self._attempt,
+                code=failure.code,
+                detail=failure.detail,
+            )
+        )
+
+    def _take(self, pcm: Pcm, words: Sequence[Word]) -> None:
+        data: bytes = pcm.astype("<i2", copy=False).tobytes()
+        is_first = self._first is None and bool(data)
+        if is_first:
+            self._first = time.perf_counter()
+        before = self.made
+        self.made += len(pcm)
+        if before < self._resumed:
+            data = self._skip(data, self._resumed - before)
+        if words:
+            self._say(words)
+        if data:
+            if self._held:
+                self._held += data
+            else:
+                self._release(data)
+        if is_first:
+            # Linux likes to wake the reader of a pipe on the processor of the writer. Without this
+            # the first sound waits there until the worker pauses: 2.7 ms instead of 1.1, measured.
+            os.sched_yield()
+
+    def _skip(self, data: bytes, missing: int) -> bytes:
+        again, rest = data[: missing * BYTES_PER_SAMPLE], data[missing * BYTES_PER_SAMPLE :]
+        self._crc = zlib.crc32(again, self._crc)
+        if self.made >= self._resumed and self._crc != self._wanted_crc:
+            raise ResumeMismatch(
+                f"the first {self._resumed} samples came out differently this time"
+            )
+        return rest
+
+    def _say(self, words: Sequence[Word]) -> None:
+        rows = [
+            [word.start_char, word.end_char, _to_samples(word.start), _to_samples(word.end)]
+            for word in words
+        ]
+        # Words that ended within the resumed part were sent with it.
+        if rows := [row for row in rows if not row[3] <= self._resumed or not self._resumed]:
+            self._send(m.Words(self._job, self._attempt, rows))
+
+    def _release(self, data: bytes) -> None:
+        room = len(data)
+        if self.credit is not None:
+            room = min(room, max(0, self.credit - self.sent) * BYTES_PER_SAMPLE)
+        for start in range(0, room, MESSAGE_BYTES):
+            piece = data[start : min(start + MESSAGE_BYTES, room)]
+            self._send(m.Audio(self._job, self._attempt, self.sent, piece))
+            self.sent += len(piece) // BYTES_PER_SAMPLE
+        self._held += data[room:]
+
+
+def _to_samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
