@@ -1,0 +1,67 @@
+"""What eSpeak NG carries over from one text to the next, and its interface cannot reset.
+
+The flutter of the pitch runs on from sentence to sentence, so a text sounds a little different
+each time. A worker that takes over from a dead one must make the same samples again, so these
+variables are set back before every text. They are found by name in the library's symbol table.
+"""
+
+import ctypes as c
+import struct
+from pathlib import Path
+
+# Of wavegen.c and klatt.c. Compilers append a number to the names of static locals.
+_VARIABLES = ("Flutter_ix", "cycle_count", "echo_buf", "time_count", "kt_frame")
+_SONIC = "sonicSpeedupStream"
+_ANCHOR = "espeak_Initialize"
+_SYMTAB, _OBJECT, _FUNCTION = 2, 1, 2
+
+
+class HiddenState:
+    def __init__(self, lib: c.CDLL, variables: list[tuple[int, int]], sonic: int) -> None:
+        self._lib, self._variables = lib, variables
+        self._sonic = c.c_void_p.from_address(sonic)
+        self._libc = c.CDLL(None)
+
+    def reset(self) -> None:
+        """As in a process that has not spoken yet. Call before each text."""
+        for address, size in self._variables:
+            c.memset(address, 0, size)
+        self._lib.espeak_ng_SetRandSeed(c.c_long(1))
+        self._libc.srand(1)  # whispering and the Klatt variants
+        if self._sonic.value:
+            self._lib.sonicDestroyStream(c.c_void_p(self._sonic.value))
+            self._sonic.value = None
+
+
+def find(lib: c.CDLL, path: str) -> HiddenState | None:
+    """None when the library is not ELF or is stripped: then texts are not reproducible."""
+    symbols = _symbols(Path(path).read_bytes())
+    if _ANCHOR not in symbols or _SONIC not in symbols:
+        return None
+    anchor = c.cast(lib[_ANCHOR], c.c_void_p).value or 0
+    base = anchor - symbols[_ANCHOR][0]
+    found = [(base + at, size) for name, (at, size) in symbols.items() if name in _VARIABLES]
+    if len(found) != len(_VARIABLES):
+        return None
+    return HiddenState(lib, found, base + symbols[_SONIC][0])
+
+
+def _symbols(image: bytes) -> dict[str, tuple[int, int]]:
+    """Name, without a compiler's number: (address, size), of 64-bit little-endian ELF."""
+    if image[:6] != b"\x7fELF\x02\x01":
+        return {}
+    (sections_at,) = struct.unpack_from("<Q", image, 0x28)
+    size, count = struct.unpack_from("<HH", image, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQII", image, sections_at + i * size) for i in range(count)]
+    found = {}
+    for _, kind, _, _, offset, length, link, _ in headers:
+        if kind != _SYMTAB:
+            continue
+        names = headers[link][4]
+        table = image[offset : offset + length]
+        for name_at, info, _, _, address, extent in struct.iter_unpack("<IBBHQQ", table):
+            if info & 0xF in (_OBJECT, _FUNCTION) and extent:
+                start = names + name_at
+                name = image[start : image.index(b"\0", start)].decode(errors="replace")
+                found[name.split(".")[0]] = (address, extent)
+    return found
