@@ -1,0 +1,69 @@
+"""Says in words what was expected where a value is wrong or a name is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+
+def suggest(name: str, known: Iterable[str], *, all_if_none: bool = True) -> str:
+    """``; did you mean 'x'?`` for a near miss, else the list of what is known (or nothing)."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if all_if_none else ""
+
+
+def schema_at(root: Schema, loc: Sequence[str]) -> Schema:
+    """The schema of the value at ``loc``; empty where the schema says nothing about it."""
+    schema = _resolve(root, root)
+    for part in loc:
+        by_name = schema.get("properties", {}).get(part)
+        by_pattern = next(iter(schema.get("patternProperties", {}).values()), None)
+        for_all = schema.get("additionalProperties") or schema.get("items")
+        child = by_name or by_pattern or for_all
+        schema = _resolve(root, child) if isinstance(child, dict) else {}
+    return schema
+
+
+def _resolve(root: Schema, schema: Schema) -> Schema:
+    """Follow ``$ref``, and look through the ``or null`` of optional values."""
+    if "$ref" in schema:
+        definition: Schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+        return _resolve(root, definition)
+    some = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    return _resolve(root, some[0]) if some else schema
+
+
+def expectation(root: Schema, schema: Schema) -> str:
+    """What a value of ``schema`` is, in words: ``an integer ≥ 1``. ``root`` holds its ``$defs``."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"a list of {expectation(root, _resolve(root, schema.get('items', {})))}"
+    names = {
+        "integer": "an integer",
+        "number": "a number",
+        "boolean": "true or false",
+        "string": "text",
+        "object": "a map",
+    }
+    words = [names.get(schema.get("type", ""), "another value")]
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        words.append(f"from {low} to {high}")
+    elif low is not None:
+        words.append(f"≥ {low}")
+    elif high is not None:
+        words.append(f"≤ {high}")
+    if "exclusiveMinimum" in schema:
+        words.append(f"> {schema['exclusiveMinimum']}")
+    if "pattern" in schema:
+        words.append(f"like {schema['pattern']}")
+    if schema.get("minLength"):
+        words.append("that is not empty")
+    return " ".join(words)
