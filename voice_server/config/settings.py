@@ -1,0 +1,172 @@
+"""The server's settings and limits, each an environment variable, each with what it means."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ENV_PREFIX = "VOICE_SERVER_"
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _origins(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    listed = [part.strip().rstrip("/").lower() for part in value.split(",") if part.strip()]
+    for origin in listed:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+", origin):
+            raise ValueError(f"expected origins such as https://agent.example, got {origin!r:.60}")
+    return listed
+
+
+class Limits(BaseModel):
+    """What one client may ask of the server. Times in seconds. ``VOICE_SERVER_LIMITS_<NAME>``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_message_bytes: Count = Field(
+        default=65_536,
+        description="Bytes of one message from a client; a larger one closes with 1009.",
+    )
+    max_turn_chars: Count = Field(default=2_000_000, description="Characters of text in one turn.")
+    max_segment_chars: Annotated[int, Field(ge=20)] = Field(
+        default=300,
+        description="Characters spoken as one segment; longer text is cut at its best boundary.",
+    )
+    max_contexts: Count = Field(default=16, description="Turns at once on one socket.")
+    max_connections: Count = Field(default=5_000, description="WebSockets open at once, in all.")
+    messages_per_second: Count = Field(
+        default=2_000, description="Messages per second from one client, as a long-run average."
+    )
+    messages_burst: Count = Field(
+        default=20_000, description="Messages that one client may send ahead of that average."
+    )
+    idle_timeout: Seconds = Field(
+        default=300.0,
+        description="Seconds without a message and without speech until a socket is closed.",
+    )
+    lead_limit: Seconds = Field(
+        default=10.0,
+        description="Seconds of sound that a listener may hold before its next segment waits for "
+        "listeners who need theirs sooner.",
+    )
+    send_deadline: Seconds = Field(
+        default=10.0,
+        description="Seconds that one message may wait for a client that does not read.",
+    )
+    send_buffer_bytes: Annotated[int, Field(ge=4_096)] = Field(
+        default=65_536, description="Bytes of each socket's kernel send buffer (SO_SNDBUF)."
+    )
+    tcp_user_timeout: Seconds = Field(
+        default=15.0,
+        description="Seconds until unacknowledged data ends a connection (TCP_USER_TIMEOUT).",
+    )
+    ping_interval: Seconds = Field(default=20.0, description="Seconds between WebSocket pings.")
+    ping_timeout: Seconds = Field(default=20.0, description="Seconds to wait for a pong.")
+    resume_window: Seconds = Field(
+        default=30.0, description="Seconds that a turn waits for its client after a dropped socket."
+    )
+    resume_bytes: Count = Field(
+        default=1_048_576, description="Bytes of sound kept per turn so that it can be resumed."
+    )
+    drain_timeout: Seconds = Field(
+        default=25.0, description="Seconds that running turns get to finish after SIGTERM."
+    )
+
+
+def _comma_separated(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+class Settings(BaseSettings):
+    """The server's settings. Each is the environment variable ``VOICE_SERVER_<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Another than loopback demands an api_key.",
+    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=8000, description="TCP port to listen on; 0 takes a free one."
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="Key that HTTP and WebSocket clients must present; unset is no key.",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        default=(),
+        description="Origins, with commas between, whose pages may use the server; * is any page.",
+    )
+    data_dir: Path = Field(
+        default=CHECKOUT / "data",
+        description="Folder for what the server writes: voices, history, caches.",
+    )
+    voice_samples_dir: Path = Field(
+        default=CHECKOUT / "voice_samples",
+        description="Folder where an audio file dropped in becomes a voice.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL for voices and history; unset is SQLite in the data folder.",
+    )
+    upload_retention: Seconds = Field(
+        default=43_200.0, description="Seconds that an uploaded recording is kept unless saved."
+    )
+    preview_retention: Seconds = Field(
+        default=1_200.0, description="Seconds that the sound of a preview is kept."
+    )
+    prompt_cache_mb: Count = Field(
+        default=4_096, description="MiB of prepared voices on disk; the least used go first."
+    )
+    preload: bool = Field(
+        default=True, description="Load the models at the start; off, with the first turn."
+    )
+    model_idle_unload: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="Seconds without speech after which a model leaves memory; 0 is never.",
+    )
+    package_signing_key: Path | None = Field(
+        default=None,
+        description="File with an Ed25519 private key in hex, which signs exported packages.",
+    )
+    package_trusted_keys: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)
+    ] = Field(
+        default=(),
+        description="Ed25519 public keys in hex, with commas between; set, only packages that one "
+        "of them signed are imported.",
+    )
+    backends_file: Path = Field(
+        default=CHECKOUT / "backends.yaml", description="File that lists the backends."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="Least severe level that is logged. User text appears at DEBUG only.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (text), or one JSON object each (json)."
+    )
+    limits: Limits = Field(default=Limits(), description="Limits of every connection.")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value

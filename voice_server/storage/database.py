@@ -1,0 +1,170 @@
+"""Opens the database: SQLite in WAL mode, or whatever a SQLAlchemy URL names.
+
+SQLAlchemy takes half a second to import, so it is imported when the database is first needed,
+in a thread. Writes go through one lock: SQLite has one writer, and older versions can damage a
+WAL that several connections reset at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voice_server.core.errors import ConfigError, StorageFull
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+logger = logging.getLogger(__name__)
+
+HEAD = "0001"
+"""The migration that the tables of schema.py correspond to."""
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite+aiosqlite:///{path}"
+
+
+class Database:
+    """One database. ``read`` and ``write`` open it if that has not happened."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
+        self._writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read from."""
+        engine = await self.open()
+        async with engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, undone by an exception. Raises StorageFull."""
+        engine = await self.open()
+        async with self._writer:
+            try:
+                async with engine.begin() as connection:
+                    yield connection
+            except Exception as exc:
+                if _is_full(exc):
+                    raise StorageFull(
+                        "the database could not be written: the disk is full or failing; "
+                        "free some space under the data folder and try again"
+                    ) from exc
+                raise
+
+    async def open(self) -> AsyncEngine:
+        """Import, connect, create or migrate the tables. Raises ConfigError."""
+        if self._engine is None:
+            async with self._opening:
+                if self._engine is None:
+                    self._engine = await self._open()
+        return self._engine
+
+    async def close(self) -> None:
+        """Close every connection; a later ``read`` opens it again."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def _open(self) -> AsyncEngine:
+        try:
+            engine = await asyncio.to_thread(_engine, self.url)
+        except (ImportError, ValueError) as exc:
+            raise ConfigError(
+                f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
+            ) from exc
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_migrate)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return engine
+
+
+def _engine(url: str) -> AsyncEngine:
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    try:
+        engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (ArgumentError, NoSuchModuleError) as exc:
+        raise ValueError(str(exc)) from exc
+
+    if engine.dialect.name == "sqlite":
+
+        @sqlalchemy.event.listens_for(engine.sync_engine, "connect")
+        def _pragmas(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            for pragma in (
+                "journal_mode=WAL",
+                # What was acknowledged survives a power cut.
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "busy_timeout=10000",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+    return engine
+
+
+def _migrate(connection: Any) -> None:
+    """Bring the tables to HEAD. A new database gets them at once, without alembic's import."""
+    import sqlalchemy
+
+    from voice_server.storage import schema
+
+    inspector = sqlalchemy.inspect(connection)
+    tables = set(inspector.get_table_names())
+    version = None
+    if "alembic_version" in tables:
+        version = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+    if version == HEAD:
+        return
+    if not tables:
+        schema.metadata.create_all(connection)
+        connection.execute(
+            sqlalchemy.text(
+                "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+            )
+        )
+        connection.execute(
+            sqlalchemy.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD}
+        )
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    logger.info("migrating the database from %s to %s", version, HEAD)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as exc:
+        raise ConfigError(
+            f"the database is of version {version!r}, which this server does not know ({exc}); "
+            "use the server that wrote it, or another database_url"
+        ) from exc
+
+
+def _is_full(exc: BaseException) -> bool:
+    said = str(exc).lower()
+    return any(
+        words in said for words in ("disk is full", "disk i/o error", "no space left on device")
+    )
