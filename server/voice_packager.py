@@ -1,0 +1,5 @@
+"""``from server.voice_packager import VoicePackager``, as documented."""
+
+from voice_server.control.facade import VoicePackager
+
+__all__ = ["VoicePackager"]

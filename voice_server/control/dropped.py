@@ -1,0 +1,306 @@
+"""Makes every recording in the samples folder a voice named after its file.
+
+    change in the folder ─► look at all of it ─► still being copied? ─yes─► look again soon
+                                                       └─no─► decode ─► catalogue, or a problem
+
+What was decoded is remembered by name, size and time, so that a restart decodes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import stat
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from voice_server.audio.decode import Limits
+from voice_server.control.samples import check_transcript, prepare_sample
+from voice_server.core.errors import VoiceServerError
+from voice_server.core.voices import Problem, Sample, Voice, slug_from_name
+from voice_server.storage.atomic import write_atomic
+from voice_server.storage.catalogue import Catalogue
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = frozenset(
+    ".wav .mp3 .flac .m4a .aac .ogg .opus .mp4 .mov .avi .webm .mkv .flv".split()
+)
+_LOOK_AGAIN = 0.15
+# A file that was written this recently may still be growing.
+_SETTLING = 1.0
+_MAX_TRANSCRIPT_BYTES = 64 * 1024
+
+Signature = list[int]
+
+
+@dataclasses.dataclass(slots=True)
+class _File:
+    """One recording in the folder: what it looked like, and what became of it."""
+
+    signature: Signature
+    sample: Sample | None = None
+    problem: Problem | None = None
+
+
+class DroppedVoices:
+    """The samples folder as part of the catalogue. Create, ``start``, later ``stop``.
+
+    ``scanned`` is set once everything that was there at the start is a voice or a problem.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue, limits: Limits | None = None) -> None:
+        self.folder = folder
+        self.scanned = asyncio.Event()
+        self._catalogue = catalogue
+        self._limits = limits or Limits(min_seconds=1.0)
+        self._cache = catalogue.data_dir / "dropped"
+        self._files: dict[str, _File] = {}
+        self._ids: dict[str, str] = {}
+        self._problems: set[str] = set()
+        self._seen: dict[str, Signature] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to watch, in a task of its own; a folder that is missing is made."""
+        self._task = asyncio.create_task(self._run(), name="dropped voices")
+
+    async def stop(self) -> None:
+        """Stop watching; the voices stay in the catalogue."""
+        self._stop.set()
+        if self._task:
+            await self._task
+
+    async def scan(self) -> None:
+        """Look at the folder until nothing in it is being written, and take over what changed."""
+        while await self._look():
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _run(self) -> None:
+        from watchfiles import awatch
+
+        while not self._stop.is_set():
+            try:
+                await asyncio.to_thread(self._open)
+                # A look every few seconds finds what a network file system does not announce.
+                watch = awatch(
+                    self.folder,
+                    watch_filter=None,
+                    debounce=100,
+                    step=30,
+                    recursive=False,
+                    stop_event=self._stop,
+                    yield_on_timeout=True,
+                    rust_timeout=5_000,
+                )
+                # The watch begins before the first look, so that nothing falls between the two.
+                change = asyncio.ensure_future(anext(watch))
+                await asyncio.sleep(0)
+                await self.scan()
+                self.scanned.set()
+                await change
+                await self.scan()
+                async for _ in watch:
+                    await self.scan()
+            except StopAsyncIteration:
+                return
+            except Exception as exc:
+                logger.warning(
+                    "the folder %s cannot be watched, trying again: %s", self.folder, exc
+                )
+                self.scanned.set()
+                await asyncio.wait([asyncio.create_task(self._stop.wait())], timeout=5)
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        if not self._files:
+            self._files = self._remembered()
+            kept = {Path(f.sample.path).name for f in self._files.values() if f.sample}
+            for path in self._cache.iterdir():
+                if path.name != "index.json" and path.name not in kept:
+                    path.unlink(missing_ok=True)
+
+    async def _look(self) -> bool:
+        """One look at the folder. True when a file in it is still being written."""
+        there = await asyncio.to_thread(self._list)
+        growing = {
+            name
+            for name, signature in there.items()
+            if self._seen.get(name) != signature
+            and time.time() - max(signature[1], signature[3]) / 1e9 < _SETTLING
+        }
+        self._seen = there
+        changed = [
+            name
+            for name, signature in there.items()
+            if name not in growing
+            and (name not in self._files or self._files[name].signature != signature)
+        ]
+        for start in range(0, len(changed), os.cpu_count() or 1):
+            some = changed[start : start + (os.cpu_count() or 1)]
+            made = await asyncio.gather(
+                *(asyncio.to_thread(self._make, name, there[name]) for name in some)
+            )
+            self._files.update(zip(some, made, strict=True))
+            self._publish(there)
+        for name in set(self._files) - set(there):
+            del self._files[name]
+            changed.append(name)
+        self._publish(there)
+        if changed:
+            await asyncio.to_thread(self._remember)
+        return bool(growing)
+
+    def _list(self) -> dict[str, Signature]:
+        """Each recording: size and mtime in ns of it, then of its transcript (0 without one)."""
+        there: dict[str, Signature] = {}
+        texts: dict[str, Signature] = {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                stem, extension = os.path.splitext(entry.name)
+                if entry.name.startswith(".") or extension.lower() not in (*EXTENSIONS, ".txt"):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:
+                    continue  # It went away, or is a link to nowhere.
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if extension.lower() == ".txt":
+                    texts[stem] = [status.st_size, status.st_mtime_ns]
+                else:
+                    there[entry.name] = [status.st_size, status.st_mtime_ns]
+        return {
+            name: signature + texts.get(os.path.splitext(name)[0], [0, 0])
+            for name, signature in there.items()
+        }
+
+    def _make(self, name: str, signature: Signature) -> _File:
+        """Decode one file, in a thread."""
+        path = self.folder / name
+        made = _File(signature)
+        try:
+            transcript = self._transcript(path) if signature[3] else None
+        except VoiceServerError as exc:
+            transcript = None
+            made.problem = Problem(str(path.with_suffix(".txt")), str(exc), exc.code)
+        try:
+            prepared, _ = prepare_sample(path, transcript, self._limits)
+            wav = self._cache / f"{prepared.sha256[:32]}.wav"
+            if not wav.exists():
+                write_atomic(wav, prepared.wav)
+        except VoiceServerError as exc:
+            made.problem = Problem(str(path), str(exc), exc.code)
+        except OSError as exc:
+            made.problem = Problem(str(path), f"it cannot be read: {exc.strerror}", "unreadable")
+        else:
+            made.sample = Sample(
+                id=prepared.sha256[:16],
+                path=str(wav),
+                sha256=prepared.sha256,
+                transcript=prepared.transcript,
+                duration=prepared.duration,
+                sample_rate=prepared.sample_rate,
+                loudness=prepared.loudness,
+                notes=prepared.notes,
+                original=str(path),
+            )
+        if made.problem:
+            logger.warning("%s: %s", made.problem.path, made.problem.reason)
+        return made
+
+    def _transcript(self, path: Path) -> str | None:
+        for extension in (".txt", ".TXT"):
+            text = path.with_suffix(extension)
+            if text.exists():
+                with open(text, "rb") as file:
+                    data = file.read(_MAX_TRANSCRIPT_BYTES)
+                return check_transcript(data.decode("utf-8-sig", "surrogateescape"))
+        return None
+
+    def _publish(self, there: dict[str, Signature]) -> None:
+        """Make the catalogue show what the folder holds now."""
+        ids: dict[str, str] = {}
+        problems: dict[str, Problem] = {}
+        for name in sorted(self._files):
+            file = self._files[name]
+            if name not in there:
+                continue
+            if file.problem:
+                problems[file.problem.path] = file.problem
+            if file.sample is None:
+                continue
+            voice = _voice(name, file)
+            path = str(self.folder / name)
+            if voice.id in ids:
+                problems[path] = Problem(
+                    path, f"{ids[voice.id]} has the same name; rename one of them", "name_taken"
+                )
+                continue
+            try:
+                if voice.id not in self._catalogue or self._catalogue.get(voice.id) != voice:
+                    self._catalogue.put_dropped(voice)
+                    logger.info("voice %s is %s", voice.id, name)
+                ids[voice.id] = name
+            except VoiceServerError as exc:
+                problems[path] = Problem(path, str(exc), exc.code)
+        for gone in self._ids.keys() - ids.keys():
+            self._catalogue.discard_dropped(gone)
+            logger.info("voice %s is gone with its file", gone)
+        self._ids = ids
+        for path in self._problems - problems.keys():
+            self._catalogue.problems.pop(path, None)
+        self._problems = set(problems)
+        self._catalogue.problems.update(problems)
+
+    def _remember(self) -> None:
+        """Write down what was decoded; a failure costs time at the next start, nothing else."""
+        rows = {name: dataclasses.asdict(file) for name, file in self._files.items()}
+        try:
+            write_atomic(self._cache / "index.json", json.dumps(rows).encode())
+        except (OSError, VoiceServerError) as exc:
+            logger.warning("the index of dropped voices was not written: %s", exc)
+
+    def _remembered(self) -> dict[str, _File]:
+        try:
+            rows: dict[str, Any] = json.loads((self._cache / "index.json").read_bytes())
+            files = {name: _file(row) for name, row in rows.items()}
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
+        return {
+            name: file
+            for name, file in files.items()
+            if file.sample and not file.problem and Path(file.sample.path).is_file()
+        }
+
+
+def _file(row: dict[str, Any]) -> _File:
+    sample = row["sample"]
+    if sample is not None:
+        sample = Sample(**{**sample, "notes": tuple(sample["notes"])})
+    problem = Problem(**row["problem"]) if row["problem"] else None
+    return _File(signature=[int(n) for n in row["signature"]], sample=sample, problem=problem)
+
+
+def _voice(name: str, file: _File) -> Voice:
+    stem = os.path.splitext(name)[0]
+    written = datetime.fromtimestamp(file.signature[1] / 1e9, UTC)
+    created = written.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert file.sample is not None
+    return Voice(
+        id=slug_from_name(stem),
+        name=stem,
+        kind="dropped",
+        display_name=stem,
+        samples=(file.sample,),
+        source="voice_samples",
+        created_at=created,
+        updated_at=created,
+    )

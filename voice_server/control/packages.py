@@ -1,0 +1,156 @@
+"""Voices out of the catalogue as packages, and packages into it.
+
+package ─► read, checked ─► signature ─► recordings decode? ─► conflict? ─► stored, or nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from voice_server.audio.decode import Limits, decode
+from voice_server.audio.encode import encode_whole
+from voice_server.audio.quality import loudness
+from voice_server.control.cloning import new_id, store_new
+from voice_server.control.signing import Signer, check_signature
+from voice_server.core.errors import Conflict, RequestError, TooLarge
+from voice_server.core.manifest import (
+    MAX_PACKAGE_BYTES,
+    SUFFIX,
+    PackagedSample,
+    meta_json,
+    read_package,
+    write_package,
+)
+from voice_server.core.voices import Voice
+from voice_server.storage.atomic import write_atomic
+from voice_server.storage.catalogue import Catalogue
+from voice_server.storage.voice_files import NewSample
+
+OnConflict = Literal["error", "skip", "rename", "replace"]
+
+# What was packed elsewhere was judged there; it only has to be sound.
+_LIMITS = Limits(min_seconds=0.2, max_seconds=600, timeout=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The voice, and whether the catalogue changed."""
+
+    voice: Voice
+    is_new: bool
+
+
+class Packages:
+    """Exports and imports. ``trusted`` are public keys; with any, only their packages come in."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        signer: Signer | None = None,
+        trusted: Collection[str] = (),
+    ) -> None:
+        self.catalogue = catalogue
+        self._signer = signer
+        self._trusted = trusted
+
+    async def pack(self, voice_id: str) -> bytes:
+        """The package of a voice. Raises UnknownVoice, Conflict for a built-in one."""
+        return await asyncio.to_thread(self._pack, self.catalogue.get(voice_id))
+
+    async def unpack(self, data: bytes, on_conflict: str = "error") -> Imported:
+        """Take a package into the catalogue, whole or not at all.
+
+        ``on_conflict`` says what happens to an id that is taken: ``error`` (Conflict), ``skip``
+        (nothing changes), ``rename`` (a number behind the id), ``replace``. Raises RequestError
+        (``bad_package``, ``bad_signature``, and what decoding raises), TooLarge, Forbidden.
+        """
+        if on_conflict not in get_args(OnConflict):
+            raise RequestError(
+                f"on_conflict: expected one of {', '.join(get_args(OnConflict))}",
+                code="bad_option",
+            )
+        if len(data) > MAX_PACKAGE_BYTES:
+            raise TooLarge(
+                f"the package has {len(data) / 2**20:.0f} MB; at most "
+                f"{MAX_PACKAGE_BYTES // 2**20} are taken",
+                code="package_too_large",
+            )
+        voice, samples = await asyncio.to_thread(self._read, data)
+        if voice.id in self.catalogue:
+            match on_conflict:
+                case "skip":
+                    return Imported(self.catalogue.get(voice.id), False)
+                case "replace":
+                    return Imported(await self.catalogue.replace(voice, samples), True)
+                case "error":
+                    raise Conflict(
+                        f"voice {voice.id!r} exists already; import it with "
+                        "on_conflict=skip, rename or replace",
+                        code="voice_exists",
+                    )
+        stored = await store_new(self.catalogue, voice, samples, is_renamed=on_conflict == "rename")
+        return Imported(stored, True)
+
+    async def pack_all(self, folder: Path) -> list[Path]:
+        """Write the package of every voice into ``folder``, each whole or not at all."""
+        return [
+            await asyncio.to_thread(self._pack_into, folder, voice)
+            for voice in list(self.catalogue.voices())
+        ]
+
+    def digest(self, voice: Voice) -> str:
+        """SHA-256 of what the package's meta.json would say: equal means nothing to sync."""
+        hashed = hashlib.sha256(meta_json(voice, [b""] * len(voice.samples)))
+        hashed.update(voice.digest.encode())
+        return hashed.hexdigest()
+
+    def _pack(self, voice: Voice) -> bytes:
+        try:
+            wavs = [Path(sample.path).read_bytes() for sample in voice.samples]
+        except OSError as exc:
+            raise Conflict(
+                f"voice {voice.id!r} lost a recording ({exc.strerror}); restore its files, "
+                "or delete it",
+                code="file_missing",
+            ) from exc
+        signature = self._signer.sign(meta_json(voice, wavs)) if self._signer else None
+        return write_package(voice, wavs, signature)
+
+    def _pack_into(self, folder: Path, voice: Voice) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{voice.id}{SUFFIX}"
+        write_atomic(path, self._pack(voice))
+        return path
+
+    def _read(self, data: bytes) -> tuple[Voice, list[NewSample]]:
+        package = read_package(data)
+        check_signature(package.meta, package.signature, self._trusted)
+        return package.voice, [_accepted(i, s) for i, s in enumerate(package.samples, 1)]
+
+
+def _accepted(number: int, sample: PackagedSample) -> NewSample:
+    """The packed recording, decoded to prove that it is one; kept to the byte if it is ours."""
+    try:
+        recording = decode(sample.wav, _LIMITS)
+    except RequestError as exc:
+        raise RequestError(
+            f"this voice package cannot be used: sample {number} › {exc}", code="bad_package"
+        ) from None
+    wav = encode_whole(recording.pcm.tobytes())
+    return NewSample(
+        id=new_id(),
+        wav=wav,
+        sha256=hashlib.sha256(wav).hexdigest(),
+        duration=round(recording.duration, 3),
+        sample_rate=sample.sample_rate,
+        loudness=round(loudness(recording.pcm), 1) if sample.loudness is None else sample.loudness,
+        notes=sample.notes,
+        transcript=sample.transcript,
+        original=b"" if wav == sample.wav else sample.wav,
+    )

@@ -1,0 +1,67 @@
+"""Which scope a request needs, and whether its key asks too often."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from voice_server.core.errors import RateLimited
+from voice_server.storage.keyring import Key, parse_rate
+
+# The first row that fits decides; "" needs a key, but no scope. What no row names is for admin.
+_READ = ("GET", "HEAD", "OPTIONS")
+_TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
+    (methods, re.compile(path), scope)
+    for methods, path, scope in (
+        (_READ, r"/|/docs(/.*)?|/openapi\.json|/ready|/health|/api/v1/status", ""),
+        (("POST",), r"/tickets", ""),
+        (_READ, r"/voices|/backends|/models|/v1/.*", ""),
+        (_READ, r"/profiles|/profiles/[^/]+|/api/v1/tts/voices(/[^/]+)?", ""),
+        (("POST",), r"/tts|/api/v1/tts/synthesize|/preview-from-voice", "speak"),
+        (("WS",), r"/stream|/stream-tokens|/generate/batch/.*|/v1/.*", "speak"),
+        (("POST", *_READ), r"/generate(/.*)?", "speak"),
+        (("DELETE", *_READ), r"/history(/.*)?|/audio/.*|/previews/.*", "speak"),
+        (("POST", "PUT", "DELETE", *_READ), r"/projects(/.*)?", "speak"),
+        (("POST",), r"/v1/audio/voices|/v1/voices/add", "voices"),
+        (("POST",), r"/v1/.*", "speak"),
+        (("POST", "PUT", "DELETE", *_READ), r"/profiles(/.*)?|/api/v1/tts/.*", "voices"),
+        (("POST",), r"/preview|/upload|/transcribe", "voices"),
+        (("POST", "DELETE", *_READ), r"/api/public/voice/onboarding/.*", "voices"),
+        (("WS",), r"/ws", "voices"),
+    )
+)
+
+
+def scope_of(method: str, path: str) -> str:
+    """The scope that a request needs; ``method`` is ``WS`` for a WebSocket."""
+    for methods, pattern, scope in _TABLE:
+        if method in methods and pattern.fullmatch(path):
+            return scope
+    return "admin"
+
+
+class Rates:
+    """Counts what each key asks, in a moving window."""
+
+    def __init__(self) -> None:
+        self._limiter: Any = None
+        self._rates: dict[str, Any] = {}
+
+    def check(self, key: Key) -> None:
+        """Count one request. Raises RateLimited with the seconds to wait."""
+        if not key.rate:
+            return
+        if self._limiter is None:
+            from limits.storage import MemoryStorage
+            from limits.strategies import MovingWindowRateLimiter
+
+            self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        rate = self._rates.get(key.rate)
+        if rate is None:
+            rate = self._rates[key.rate] = parse_rate(key.rate)
+        if not self._limiter.hit(rate, key.id):
+            reset, _ = self._limiter.get_window_stats(rate, key.id)
+            error = RateLimited(f"this key may ask {key.rate}; wait a little")
+            error.retry_after = max(1.0, reset - time.time())
+            raise error
