@@ -1,0 +1,194 @@
+"""``cli.py voices show|export|import|delete|clone``: the catalogue from the command line.
+
+They work on the data folder, also while a server runs on it, which takes the change over within
+a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from voice_server.cli.console import errors_told, note, print_table, warn
+from voice_server.cli.voices import app
+
+if TYPE_CHECKING:
+    from voice_server.control.packages import Packages
+    from voice_server.storage.catalogue import Catalogue
+
+T = TypeVar("T")
+commands = app
+VoiceId = Annotated[str, typer.Argument(help="Its id, or its name.", metavar="VOICE")]
+
+
+@commands.command("list")
+def list_() -> None:
+    """List the voices that were made: cloned, designed, imported."""
+    with errors_told():
+
+        async def listed(catalogue: Catalogue, _: Packages) -> list[tuple[str, ...]]:
+            return [
+                (v.id, v.name, v.kind, v.language, str(len(v.samples)), v.created_at[:19])
+                for v in catalogue.voices()
+            ]
+
+        rows = _run(listed)
+        print_table(("voice", "name", "kind", "language", "samples", "created"), rows)
+
+
+@commands.command()
+def show(voice: VoiceId) -> None:
+    """Show everything that is known of a voice."""
+    with errors_told():
+
+        async def shown(catalogue: Catalogue, _: Packages) -> list[tuple[str, str]]:
+            found = catalogue.find(voice)
+            names = [
+                *("id", "name", "display_name", "kind", "description", "language", "source"),
+                *("design", "design_language", "casting_notes", "model_used", "owner"),
+                *("created_at", "updated_at"),
+            ]
+            rows = [(name, str(getattr(found, name))) for name in names if getattr(found, name)]
+            if found.tags:
+                rows.append(("tags", ", ".join(found.tags)))
+            for number, sample in enumerate(found.samples, 1):
+                rows.append(
+                    (f"sample {number}", f"{sample.duration:.1f} s, {sample.loudness} LUFS")
+                )
+                rows.append(("  says", sample.transcript or "(no transcript)"))
+                rows += [("  warning", text) for text in sample.notes]
+            return rows
+
+        print_table(("", ""), _run(shown))
+
+
+@commands.command()
+def export(
+    voices: Annotated[
+        list[str] | None, typer.Argument(help="Which; none is all of them.", metavar="VOICE…")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the packages.")
+    ] = Path(),
+) -> None:
+    """Write voices as packages, NAME.voicepkg.zip."""
+    with errors_told():
+        from voice_server.core.manifest import SUFFIX
+        from voice_server.storage.atomic import write_atomic
+
+        async def exported(catalogue: Catalogue, packages: Packages) -> list[Path]:
+            wanted = [catalogue.find(name) for name in voices or ()] or list(catalogue.voices())
+            await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
+            paths = []
+            for voice in wanted:
+                path = output / f"{voice.id}{SUFFIX}"
+                await asyncio.to_thread(write_atomic, path, await packages.pack(voice.id))
+                paths.append(path)
+            return paths
+
+        for path in _run(exported):
+            typer.echo(str(path))
+
+
+@commands.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="The packages.", metavar="FILE…")],
+    on_conflict: Annotated[
+        str, typer.Option(help="For an id that is taken: error, skip, rename or replace.")
+    ] = "error",
+) -> None:
+    """Take packages into the catalogue, each whole or not at all."""
+    with errors_told():
+        from voice_server.core.errors import NotFound
+
+        async def imported(_: Catalogue, packages: Packages) -> None:
+            for file in files:
+                try:
+                    data = await asyncio.to_thread(file.read_bytes)
+                except OSError as exc:
+                    raise NotFound(f"{file}: {exc.strerror}") from None
+                done = await packages.unpack(data, on_conflict)
+                typer.echo(done.voice.id)
+                if not done.is_new:
+                    note(f"{file}: {done.voice.id} was there already")
+
+        _run(imported, is_change=True)
+
+
+@commands.command()
+def delete(voices: Annotated[list[str], typer.Argument(metavar="VOICE…")]) -> None:
+    """Delete voices with their recordings."""
+    with errors_told():
+
+        async def deleted(catalogue: Catalogue, _: Packages) -> None:
+            for name in voices:
+                typer.echo((await catalogue.delete(catalogue.find(name).id)).id)
+
+        _run(deleted, is_change=True)
+
+
+@commands.command()
+def clone(
+    name: Annotated[str, typer.Argument(help="What the voice is called.")],
+    file: Annotated[Path, typer.Argument(help="A recording, audio or video.")],
+    transcript: Annotated[str | None, typer.Option(help="What is said in it.")] = None,
+    description: Annotated[str, typer.Option(help="What it is like.")] = "",
+    language: Annotated[str, typer.Option(help="Language tag, such as pt-BR.")] = "",
+) -> None:
+    """Make a voice of a recording."""
+    with errors_told():
+        from voice_server.control.cloning import Cloned, Cloning
+        from voice_server.core.errors import NotFound
+
+        async def cloned(catalogue: Catalogue, _: Packages) -> Cloned:
+            try:
+                return await Cloning(catalogue).clone(
+                    file,
+                    name=name,
+                    transcript=transcript,
+                    description=description,
+                    language=language,
+                    source="clone",
+                )
+            except OSError as exc:
+                raise NotFound(f"{file}: {exc.strerror}") from None
+
+        made = _run(cloned, is_change=True)
+        typer.echo(made.voice.id)
+        for warning in made.quality.warnings:
+            warn(warning)
+        if made.transcript_note:
+            note(made.transcript_note)
+
+
+def _run(work: Callable[[Catalogue, Packages], Awaitable[T]], *, is_change: bool = False) -> T:
+    """Do ``work`` on the catalogue that the settings name; tell a running server of a change."""
+    from voice_server.config import load_config
+    from voice_server.control.packages import Packages
+    from voice_server.control.signing import Signer
+    from voice_server.storage.stamp import Stamp
+    from voice_server.web.control import catalogue_of
+
+    settings = load_config().settings
+
+    async def opened() -> T:
+        catalogue = catalogue_of(settings)
+        await catalogue.load()
+        try:
+            signing_key = settings.package_signing_key
+            packages = Packages(
+                catalogue,
+                signer=Signer.from_file(signing_key) if signing_key else None,
+                trusted=settings.package_trusted_keys,
+            )
+            return await work(catalogue, packages)
+        finally:
+            if is_change:
+                await asyncio.to_thread(Stamp(catalogue.data_dir).touch)
+            await catalogue.close()
+
+    return asyncio.run(opened())
