@@ -1,0 +1,137 @@
+"""The step on the device: one frame of codes for every row of a batch.
+
+text token ──┐
+             ├─ talker ─ hidden ─┬─ codebook 0 ─┐
+last frame ──┘                   └──────────────┴─ predictor × 15 ─ codebooks 1 … 15
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .model import Predictor, Talker
+from .options import MAX_TOP_K
+from .sampler import choose, gumbel, penalise
+from .slots import Slots
+
+INTEGERS = 8
+
+
+class Row(NamedTuple):
+    """One row of a batch: all that the host knows and the device needs, integers first."""
+
+    slot: int
+    text: int
+    position: int
+    may_end: int
+    is_active: int
+    key: int
+    frame: int
+    top_k: int
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+
+
+def idle(slot: int, position: int) -> Row:
+    """A row that is carried along: of its slot it changes only what is not yet written."""
+    return Row(slot, 0, position, 0, 0, 0, 0, 1, 1.0, 1.0, 1.0)
+
+
+def tables(rows: list[Row], size: int, scratch: int) -> tuple[Tensor, Tensor]:
+    """``rows`` as int64 [8, size] and float32 [3, size], padded with rows of the scratch slot."""
+    columns = list(zip(*rows, *[idle(scratch, 0)] * (size - len(rows)), strict=True))
+    integers = torch.tensor(columns[:INTEGERS], dtype=torch.int64)
+    return integers, torch.tensor(columns[INTEGERS:], dtype=torch.float32)
+
+
+@torch.no_grad()
+def make_frame(
+    talker: Talker,
+    predictor: Predictor,
+    slots: Slots,
+    integers: Tensor,
+    floats: Tensor,
+    used: int,
+    *,
+    has_nucleus: bool = False,
+    is_dense: bool = False,
+) -> Tensor:
+    """Codes [B, groups], int64, and the slots' state one frame further.
+
+    State other than keys and values at ``position`` changes only in the last lines, so a step
+    that fails half way can be run again.
+    """
+    hidden, code = first_code(
+        talker, slots, integers, floats, used, has_nucleus=has_nucleus, is_dense=is_dense
+    )
+    codes, total = later_codes(
+        talker, predictor, hidden, code, integers, floats, has_nucleus=has_nucleus
+    )
+    rows, is_active = integers[0], integers[4] != 0
+    slots.seen[rows, code] = slots.seen[rows, code] | is_active
+    slots.carry[rows] = torch.where(is_active[:, None], total, slots.carry[rows])
+    return codes
+
+
+def first_code(
+    talker: Talker,
+    slots: Slots,
+    integers: Tensor,
+    floats: Tensor,
+    used: int,
+    *,
+    has_nucleus: bool = False,
+    is_dense: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The talker's hidden state [B, H] and codebook 0 [B]."""
+    rows, text, positions, may_end, _, keys, frames, top_k = integers.unbind()
+    temperature, top_p, penalty = floats.unbind()
+    x = slots.carry[rows] + talker.text[text]
+    window = slots.window(rows, positions[:, None], used, is_dense=is_dense)
+    hidden = talker.stack.forward(x[:, None], positions[:, None], window, window.mask())[:, 0]
+
+    logits = _at_least_float32(F.linear(hidden, talker.head))
+    logits = penalise(logits, slots.seen[rows], penalty.to(logits.dtype))
+    logits = logits.masked_fill(talker.suppressed, -torch.inf)
+    logits[:, talker.end].masked_fill_(may_end == 0, -torch.inf)
+    noise = gumbel(keys, frames, 0, 1, logits.shape[-1])[:, 0]
+    nucleus = top_p if has_nucleus else None
+    return hidden, choose(logits, noise, temperature, top_k, nucleus, MAX_TOP_K)
+
+
+def later_codes(
+    talker: Talker,
+    predictor: Predictor,
+    hidden: Tensor,
+    code: Tensor,
+    integers: Tensor,
+    floats: Tensor,
+    *,
+    has_nucleus: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """All codes of the frame [B, groups], and the sum of their embeddings [B, H]."""
+    keys, frames, top_k = integers[5:].unbind()
+    temperature, top_p, _ = floats.unbind()
+    nucleus = top_p if has_nucleus else None
+    noise = gumbel(keys, frames, 1, predictor.steps, predictor.heads.shape[1])
+    codes, total = [code], talker.first_codes[code]
+    # The end is no code: what the predictor makes of it is thrown away on the host.
+    entry = torch.stack((predictor.project(hidden), predictor.first_codes[code]), 1)
+    for step in range(predictor.steps):
+        out = predictor.forward(entry, 0 if step == 0 else step + 1)
+        logits = _at_least_float32(F.linear(out, predictor.heads[step]))
+        code = choose(logits, noise[:, step], temperature, top_k, nucleus, MAX_TOP_K)
+        codes.append(code)
+        total = total + talker.later_codes[step][code]
+        if step + 1 < predictor.steps:
+            entry = predictor.later_codes[step][code][:, None]
+    return torch.stack(codes, 1), total
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

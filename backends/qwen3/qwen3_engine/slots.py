@@ -1,0 +1,107 @@
+"""The device state of every slot: keys and values, the codes seen, and what the last frame was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from voice_worker.backend import BackendError
+
+if TYPE_CHECKING:
+    from .model import Talker
+    from .options import EngineOptions
+    from .prompts import Prompt
+
+DEFAULT_CPU_SLOTS = 4
+MAX_SLOTS = 256
+
+
+class Slots:
+    """``count`` slots and one more, the scratch row: prompts are computed in it, and it pads a
+    batch up to the size its CUDA graph was made for. What it holds means nothing afterwards.
+    """
+
+    def __init__(self, talker: Talker, count: int, length: int) -> None:
+        stack, like = talker.stack, talker.head
+        self.count = count
+        self.length = length
+        self.scratch = count
+        shape = (len(stack.layers), count + 1, stack.kv_heads, length, stack.head_dim)
+        self.keys = like.new_zeros(shape)
+        self.values = like.new_zeros(shape)
+        # The code side of the talker's next input: the sum of the last frame's embeddings.
+        self.carry = like.new_zeros(count + 1, talker.hidden_size)
+        self.seen = torch.zeros(
+            count + 1, talker.config.vocab_size, dtype=torch.bool, device=like.device
+        )
+        # Known to the host: where each slot's next keys go. A row that runs idle in a batch writes
+        # there, and its own next frame overwrites it.
+        self.next_position = [0] * (count + 1)
+
+    def window(
+        self, rows: Tensor, positions: Tensor, used: int, *, is_dense: bool = False
+    ) -> SlotWindow:
+        """Keys and values of ``rows`` [B], written at ``positions`` [B, N], read up to ``used``.
+
+        ``is_dense``: the rows are slots 0 … B - 1, so their keys are read in place.
+        """
+        return SlotWindow(self.keys, self.values, rows, positions, used, is_dense)
+
+    def place(self, slot: int, prompt: Prompt) -> None:
+        """Start a slot anew from a prompt. Nothing of what it held can be read afterwards.
+
+        Keys past the prompt stay where they are; they are out of every mask until overwritten.
+        """
+        self.keys[:, slot, :, : prompt.length] = prompt.keys
+        self.values[:, slot, :, : prompt.length] = prompt.values
+        self.carry[slot] = prompt.carry
+        self.seen[slot] = False
+
+
+@dataclass(slots=True)
+class SlotWindow:
+    keys: Tensor
+    values: Tensor
+    rows: Tensor
+    positions: Tensor
+    used: int
+    is_dense: bool
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.rows[:, None]
+        self.keys[layer][rows, :, self.positions] = keys
+        self.values[layer][rows, :, self.positions] = values
+        return self._read(self.keys[layer]), self._read(self.values[layer])
+
+    def _read(self, stored: Tensor) -> Tensor:
+        if self.is_dense:
+            return stored[: len(self.rows), :, : self.used]
+        return stored[:, :, : self.used].index_select(0, self.rows)
+
+    def mask(self) -> Tensor:
+        """[B, 1, N, used]: a position reads itself and what came before."""
+        span = torch.arange(self.used, device=self.rows.device)
+        return (span <= self.positions[..., None])[:, None]
+
+
+def slots_that_fit(talker: Talker, device: torch.device, options: EngineOptions) -> int:
+    """As many as memory_fraction of the device leaves room for. Raises BackendError."""
+    if device.type == "cpu":
+        return DEFAULT_CPU_SLOTS
+    free, total = torch.cuda.mem_get_info(device)
+    room = free - int(total * (1 - options.memory_fraction))
+    stack = talker.stack
+    each = 2 * len(stack.layers) * stack.kv_heads * stack.head_dim
+    each *= options.max_length * talker.head.element_size()
+    # A tenth more for the codec's memory and the step's working space.
+    count = int(room / (each * 1.1))
+    if count < 1:
+        raise BackendError(
+            f"{device} has no room for one turn of {options.max_length} positions beside the "
+            "weights; set a smaller 'max_length' or a larger 'memory_fraction'",
+            code="out_of_memory",
+        )
+    return min(count, MAX_SLOTS)

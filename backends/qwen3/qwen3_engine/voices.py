@@ -1,0 +1,196 @@
+"""Who speaks: from a voice, as the server names it, to the prompt its turns start from.
+
+Reference recordings become a speaker embedding and, with a transcript, codes; both are kept beside
+the samples as safetensors, under the digest of samples and transcripts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from voice_worker.backend import BackendError, Sample, Voice
+
+from .loading import KINDS
+from .options import EngineOptions, TurnOptions
+from .prompts import Prompt, PromptKey, Prompts, Reference
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RATE = 24_000
+FORMAT = "qwen3-reference-1"
+# Every second of reference is 12.5 positions of every turn's context, and text that has to be
+# there before the first sound.
+MAX_REFERENCE_SECONDS = 15.0
+MIN_SECONDS = 0.5
+
+
+class Voices:
+    """The voices a loaded model can speak in: its own, designed ones, or clones."""
+
+    def __init__(self, model: Any, prompts: Prompts, options: EngineOptions) -> None:
+        self.kind: str = model.config.tts_model_type
+        self.takes_instructions = (
+            self.kind == "custom_voice" and model.config.tts_model_size != "0b6"
+        )
+        self.speakers = list(prompts.speakers)
+        self._prompts = prompts
+        self._design = options.design
+        self._references = References(model) if self.kind == "base" else None
+        self.default = (options.speaker or next(iter(self.speakers), "")).lower() or None
+        if self.default is not None and self.default not in self.speakers:
+            raise BackendError(
+                f"option 'speaker': this model has no {options.speaker!r}; it has "
+                f"{', '.join(self.speakers) or 'no speakers of its own'}",
+                code="bad_option",
+            )
+
+    def prompt(self, voice: Voice, options: TurnOptions) -> Prompt:
+        """The prompt of ``voice`` in a turn's language. Raises BackendError for what cannot be."""
+        key = self._key(voice, options)
+        if found := self._prompts.find(key):
+            return found
+        is_clone = self._references is not None
+        return self._prompts.make(key, self._references.load(voice) if is_clone else None)
+
+    def _key(self, voice: Voice, options: TurnOptions) -> PromptKey:
+        if self.kind == "base":
+            if not voice.samples:
+                raise BackendError(
+                    "this model has no voices of its own; choose a voice with a recording",
+                    code="unknown_voice",
+                )
+            digest = voice.digest or repr([(str(s.path), s.transcript) for s in voice.samples])
+            return PromptKey(options.language, voice=digest)
+        if voice.samples:
+            raise BackendError(
+                f"a {KINDS[self.kind]} model cannot clone; use a Base model for this voice",
+                code="unknown_voice",
+            )
+        if self.kind == "voice_design":
+            design = voice.design or options.instructions or self._design
+            return PromptKey(options.language, instructions=design)
+        speaker = (voice.speaker or self.default or "").lower()
+        if speaker not in self.speakers:
+            raise BackendError(
+                f"no speaker {voice.speaker!r}; this model has {', '.join(self.speakers)}",
+                code="unknown_voice",
+            )
+        said = options.instructions if self.takes_instructions else ""
+        return PromptKey(options.language, speaker, instructions=said)
+
+
+class References:
+    """Makes references with the package's encoders, which only Base checkpoints have."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        size = model.config.talker_config.hidden_size
+        # An embedding only fits the model size that made it.
+        self._suffix = f"qwen3-{size}"
+
+    def load(self, voice: Voice) -> Reference:
+        """The reference of a voice with samples, from its cache where there is one.
+
+        Raises BackendError ``bad_sample``.
+        """
+        path = self._path(voice)
+        if path is not None and (found := _read(path, voice.digest)):
+            return found
+        reference = self._make(voice.samples)
+        if path is not None:
+            _write(path, voice.digest, reference)
+        return reference
+
+    def _path(self, voice: Voice) -> Path | None:
+        if voice.cache is None or not voice.digest:
+            return None
+        return Path(voice.cache) / f"{voice.digest}.{self._suffix}.safetensors"
+
+    @torch.inference_mode()
+    def _make(self, samples: tuple[Sample, ...]) -> Reference:
+        sounds = [_read_sample(sample.path) for sample in samples]
+        embeddings = [
+            self._model.extract_speaker_embedding(sound, SAMPLE_RATE).float().cpu()
+            for sound in sounds
+        ]
+        embedding = torch.stack(embeddings).mean(0)
+        codes, texts, seconds = [], [], 0.0
+        for sample, sound in zip(samples, sounds, strict=True):
+            length = len(sound) / SAMPLE_RATE
+            text = (sample.transcript or "").strip()
+            if not text or (codes and seconds + length > MAX_REFERENCE_SECONDS):
+                continue
+            encoded = self._model.speech_tokenizer.encode(sound, sr=SAMPLE_RATE)
+            codes.append(encoded.audio_codes[0].cpu())
+            texts.append(text)
+            seconds += length
+        if not codes:
+            return Reference(embedding.clone())
+        return Reference(embedding.clone(), torch.cat(codes).clone(), " ".join(texts))
+
+
+def _read_sample(path: Path) -> np.ndarray:
+    try:
+        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as exc:
+        raise BackendError(f"sample {path.name} cannot be read: {exc}", code="bad_sample") from exc
+    mono = sound.mean(1)
+    if rate != SAMPLE_RATE:
+        raise BackendError(
+            f"sample {path.name} is at {rate} Hz; convert it to {SAMPLE_RATE} Hz mono WAV",
+            code="bad_sample",
+        )
+    if len(mono) < MIN_SECONDS * SAMPLE_RATE:
+        raise BackendError(
+            f"sample {path.name} lasts {len(mono) / rate:.1f} s; give at least {MIN_SECONDS} s, "
+            "better 5 to 15 s",
+            code="bad_sample",
+        )
+    if not np.isfinite(mono).all() or float(np.abs(mono).max()) < 1e-3:
+        raise BackendError(f"sample {path.name} is silent or damaged", code="bad_sample")
+    return np.ascontiguousarray(mono)
+
+
+def _read(path: Path, digest: str) -> Reference | None:
+    """The cached reference, or None where there is none that can be used."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT or about.get("digest") != digest:
+                return None
+            codes = file.get_tensor("codes").long() if "codes" in file.keys() else None  # noqa: SIM118
+            return Reference(file.get_tensor("embedding"), codes, about.get("text", ""))
+    except (SafetensorError, OSError, KeyError) as exc:
+        log.warning("cached voice %s is unusable and will be made again: %s", path.name, exc)
+        return None
+
+
+def _write(path: Path, digest: str, reference: Reference) -> None:
+    """Whole or not at all; a cache that cannot be written costs time, not speech."""
+    tensors = {"embedding": reference.embedding}
+    if reference.codes is not None:
+        tensors["codes"] = reference.codes.to(torch.int32)
+    about = {"format": FORMAT, "digest": digest, "text": reference.text}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata=about)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (SafetensorError, OSError) as exc:
+        with suppress(OSError):
+            temporary.unlink()
+        log.warning("voice %s could not be cached: %s", path.name, exc)
