@@ -1,0 +1,63 @@
+"""``cli.py voices …`` and ``cli.py keys …``, alone and beside a running server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.end_to_end.catalogue_server import serving
+from tests.end_to_end.cli_process import run_cli, wait_for
+from tests.recordings import wav
+
+
+def said(folder: Path, *flags: str, status: int = 0) -> list[str]:
+    done = run_cli(folder, *flags)
+    assert done.returncode == status, done.stderr
+    return (done.stdout if status == 0 else done.stderr).splitlines()
+
+
+def test_a_voice_is_cloned_shown_exported_deleted_and_imported(tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(wav())
+    recording = str(tmp_path / "me.wav")
+    assert said(tmp_path, "voices", "clone", "My Voice", recording, "--transcript", "Hi.") == [
+        "my_voice"
+    ]
+    assert said(tmp_path, "voices", "list")[0].startswith("my_voice\tMy Voice\tcloned")
+    shown = said(tmp_path, "voices", "show", "My Voice")
+    assert "name\tMy Voice" in shown
+    assert "  says\tHi." in shown
+    (package,) = said(tmp_path, "voices", "export", "--output", str(tmp_path / "out"))
+    assert "exists already" in said(tmp_path, "voices", "import", package, status=2)[0]
+    assert said(tmp_path, "voices", "import", package, "--on-conflict", "rename") == ["my_voice_2"]
+    assert said(tmp_path, "voices", "delete", "my_voice", "my_voice_2") == [
+        "my_voice",
+        "my_voice_2",
+    ]
+    assert said(tmp_path, "voices", "import", package) == ["my_voice"]
+    for wrong in (
+        ("voices", "show", "nobody"),
+        ("voices", "import", str(tmp_path / "none.zip")),
+        ("voices", "import", recording),
+        ("voices", "clone", "X", str(tmp_path / "none.wav")),
+        ("keys", "create", "me", "--scope", "root"),
+        ("keys", "revoke", "nothing"),
+    ):
+        assert said(tmp_path, *wrong, status=2)[0].startswith("error: ")
+
+
+def test_a_running_server_takes_over_what_the_command_line_changes(tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(wav(3, 222))
+    with serving(tmp_path) as server:
+        said(tmp_path, "voices", "clone", "Late", str(tmp_path / "me.wav"))
+        wait_for(lambda: server.curl(server.url("/profiles/late"))[0] == 200)
+        assert abs(server.heard_by_tts("late") - 222) < 12
+        said(tmp_path, "voices", "delete", "late")
+        wait_for(lambda: server.curl(server.url("/profiles/late"))[0] == 404)
+        (secret,) = said(tmp_path, "keys", "create", "me", "--scope", "speak")
+        wait_for(lambda: server.curl(server.url("/profiles"))[0] == 401)
+        shown = ("-H", f"X-API-Key: {secret}")
+        status, body = server.curl(server.url("/profiles"), *shown)
+        assert (status, json.loads(body)) == (200, [])
+        key_id = said(tmp_path, "keys", "list")[0].split("\t")[0]
+        said(tmp_path, "keys", "revoke", key_id)
+        wait_for(lambda: server.curl(server.url("/profiles"))[0] == 200)

@@ -1,0 +1,211 @@
+"""Every way a checkpoint can be wrong has its own words, and is found before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from qwen3_engine import loading, package
+from qwen3_engine.engine import Engine
+from qwen3_engine.options import EngineOptions, language_name
+
+from voice_worker.backend import BackendError, Voice
+
+
+@contextmanager
+def refused(code):
+    with pytest.raises(BackendError) as caught:
+        yield caught
+    assert caught.value.code == code
+
+
+@pytest.fixture
+def copy(checkpoints, tmp_path):
+    return shutil.copytree(checkpoints["custom_voice"], tmp_path / "copy")
+
+
+def edit(path, **changes):
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, **changes}))
+
+
+@pytest.mark.parametrize("name", loading.REQUIRED)
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with refused("model_incomplete") as failure:
+        loading.inspect(copy)
+    assert name in str(failure.value)
+
+
+@pytest.mark.parametrize("folder", [".", "speech_tokenizer"])
+def test_missing_weights_are_noticed(copy, folder):
+    (copy / folder / "model.safetensors").unlink()
+    with refused("model_incomplete"):
+        loading.inspect(copy)
+
+
+def test_damaged_weights_are_noticed(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with refused("model_incomplete") as failure:
+        Engine.load(EngineOptions.from_map({"model": str(copy), "device": "cpu"}))
+    assert str(copy) in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "qwen2"}, "qwen2"),
+        ({"tokenizer_type": "qwen3_tts_tokenizer_25hz"}, "12Hz"),
+        ({"tts_model_type": "singing"}, "singing"),
+    ],
+)
+def test_another_model_is_told_apart(copy, changes, words):
+    edit(copy / "config.json", **changes)
+    with refused("wrong_model") as failure:
+        loading.inspect(copy)
+    assert words in str(failure.value)
+
+
+def test_a_configuration_that_is_no_json_is_named(copy):
+    (copy / "config.json").write_text("{")
+    with refused("model_incomplete") as failure:
+        loading.inspect(copy)
+    assert "config.json" in str(failure.value)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path):
+    for model in (str(tmp_path / "nowhere"), "./nowhere/at/all", "just-a-word"):
+        with refused("model_not_found") as failure:
+            loading.locate(model)
+        assert model in str(failure.value)
+
+
+def test_a_hub_name_without_network_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with refused("no_network") as failure:
+        loading.locate("Qwen/Qwen3-TTS-12Hz-0.6B-Base")
+    assert "set option 'model' to the directory" in str(failure.value)
+
+
+def test_a_hub_name_in_the_cache_needs_no_network(checkpoints, monkeypatch, tmp_path):
+    """The cache's own layout: refs name a commit, snapshots hold its files."""
+    root = tmp_path / "models--Qwen--Qwen3-TTS-12Hz-0.6B-Base"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text("abc123")
+    shutil.copytree(checkpoints["base"], root / "snapshots" / "abc123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = loading.locate("Qwen/Qwen3-TTS-12Hz-0.6B-Base")
+    assert loading.inspect(found).kind == "base"
+
+
+def test_devices_are_checked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loading.choose_device("auto").type == "cpu"
+    assert loading.choose_device("cpu").type == "cpu"
+    for wanted in ("cuda", "cuda:1"):
+        with refused("no_cuda") as failure:
+            loading.choose_device(wanted)
+        assert "device: cpu" in str(failure.value)
+    for wanted in ("gpu", "cuda:x", "cpu:1", ""):
+        with refused("bad_option"):
+            loading.choose_device(wanted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert loading.choose_device("cuda:1") == torch.device("cuda", 1)
+    with refused("no_cuda"):
+        loading.choose_device("cuda:2")
+
+
+def test_the_dtype_follows_the_device():
+    assert loading.choose_dtype("auto", torch.device("cpu")) == torch.float32
+    assert loading.choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert loading.choose_dtype("float16", torch.device("cpu")) == torch.float16
+
+
+def test_too_little_memory_is_known_before_loading(checkpoints, monkeypatch):
+    checkpoint = loading.inspect(checkpoints["base"])
+    cpu = torch.device("cpu")
+    assert loading.available_memory(cpu) > 10**6
+    monkeypatch.setattr(loading, "available_memory", lambda _device: checkpoint.bytes // 2)
+    with refused("out_of_memory") as failure:
+        loading.check_memory(checkpoint, cpu, torch.bfloat16)
+    assert "0.6B" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"model": ""},
+        {"model": "x", "modle": 1},
+        {"model": "x", "slots": 0},
+        {"model": "x", "slots": "many"},
+        {"model": "x", "max_length": 10},
+        {"model": "x", "codec_group": 9},
+        {"model": "x", "memory_fraction": 2},
+        {"model": "x", "dtype": "int8"},
+        {"model": "x", "graphs": "yes"},
+    ],
+)
+def test_an_option_out_of_range_is_refused(options):
+    with refused("bad_option"):
+        EngineOptions.from_map(options)
+
+
+def test_a_speaker_the_model_does_not_have_is_refused_at_load(checkpoints):
+    options = {"model": str(checkpoints["custom_voice"]), "device": "cpu", "speaker": "nobody"}
+    with refused("bad_option"):
+        Engine.load(EngineOptions.from_map(options))
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("en-GB", "english"),
+        ("ZH_cn", "chinese"),
+        ("german", "german"),
+        (None, "auto"),
+        ("", "auto"),
+    ],
+)
+def test_languages_go_by_tag_or_name(tag, name):
+    assert language_name(tag) == name
+
+
+@pytest.mark.parametrize("kind", ["base", "custom_voice", "voice_design"])
+def test_every_kind_loads_and_says_what_it_can_do(checkpoints, kind):
+    options = {"model": str(checkpoints[kind]), "device": "cpu", "slots": 1}
+    engine = Engine.load(EngineOptions.from_map(options))
+    assert engine.voices.kind == kind
+    assert engine.defaults.temperature == 0.9
+    if kind != "base":
+        assert engine.prepare(Voice()).length >= 8
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qwen_tts", None)
+    with refused("not_installed") as failure:
+        package.import_package()
+    assert "backends install qwen3" in str(failure.value)
+
+
+def test_importing_the_package_needs_none_of_what_it_stands_in_for():
+    package.import_package()
+    assert sys.modules["librosa"].__version__ == "0.0.0"
+    with pytest.raises(RuntimeError, match="does not install"):
+        sys.modules["einops"].rearrange("a b -> b a")
+
+
+def test_the_stand_in_filter_bank_is_the_one_the_speaker_encoder_was_trained_with():
+    """Slaney filters have unit area over frequency: checked against that definition."""
+    bank = package._mel(sr=24_000, n_fft=1024, n_mels=128, fmin=0, fmax=12_000)
+    assert bank.shape == (128, 513)
+    areas = bank.sum(1) * (24_000 / 1024)
+    assert abs(areas[40:] - 1).max() < 0.1

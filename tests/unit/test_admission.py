@@ -1,0 +1,32 @@
+import pytest
+
+from voice_server.core.admission import Load, admit, capacity
+from voice_server.core.errors import BusyError
+
+
+def test_a_fast_engine_carries_many_turns_on_few_slots():
+    assert capacity(Load(slots=2, turns=0, rtf=0.002)) == 500
+
+
+def test_an_engine_slower_than_real_time_still_speaks_for_one_at_a_time():
+    assert capacity(Load(slots=1, turns=0, rtf=1.5)) == 1
+
+
+def test_a_turn_holds_its_slot_where_text_is_streamed():
+    assert capacity(Load(slots=32, turns=0, rtf=0.01, takes_text=True)) == 32
+
+
+def test_a_refusal_says_when_to_come_back():
+    with pytest.raises(BusyError) as caught:
+        admit(Load(slots=1, turns=1, rtf=0.9), backend="kokoro")
+    assert caught.value.retry_after > 0
+    assert caught.value.status == 503
+    assert "--pool-size" in str(caught.value)
+
+
+def test_one_key_leaves_room_for_the_others():
+    full = Load(slots=8, turns=6, rtf=0.6, tenant_turns=6)
+    with pytest.raises(BusyError, match="this key speaks 6 of the 8"):
+        admit(full, backend="tone")
+    admit(Load(slots=8, turns=6, rtf=0.6, tenant_turns=0), backend="tone")
+    admit(Load(slots=8, turns=6, rtf=0.6), backend="tone")
