@@ -1,0 +1,392 @@
+"""The Qwen3-TTS engine on a GPU: parity, time by stage, first audio, listeners in real time.
+
+    backends/qwen3/.venv/bin/python -m bench.qwen3_gpu     1.7B, CUDA, under 10 minutes
+                                       ... --size 0.6b
+                                       ... --tiny          seconds, on a CPU: proves the script
+
+Weights are random and made on the device; the end of sequence is barred, so that every turn has
+its full length. The engine is driven in its own process: socket and server are bench.latency's.
+Prints a table, and writes every figure as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backends" / "qwen3"))
+
+import torch
+from qwen3_engine.engine import Engine
+from qwen3_engine.frame import Row, first_code, later_codes, tables
+from qwen3_engine.options import EngineOptions
+from qwen3_engine.runners import Program
+
+from bench import qwen3_load as load
+from bench import qwen3_model
+from voice_worker.backend import Voice
+
+FULL = {
+    "batches": (1, 8, 32, 64, 128, 256),
+    "rates": (1, 4, 10, 20, 40),
+    "run_seconds": 12.0,
+    "turn_seconds": 5.0,
+    "token_rates": (20, 50, 100),
+    "crowds": (64, 128, 192, 256),
+    "slots": 256,
+    "max_length": 1024,
+    "repeats": 30,
+    "parity_frames": 32,
+    "package_frames": 32,
+}
+TINY = {
+    "batches": (1, 2),
+    "rates": (8,),
+    "run_seconds": 1.5,
+    "turn_seconds": 0.4,
+    "token_rates": (50,),
+    "crowds": (1, 2),
+    "slots": 2,
+    "max_length": 256,
+    "repeats": 2,
+    "parity_frames": 6,
+    "package_frames": 4,
+}
+TEXT = "the quick brown fox jumps over the lazy dog"
+
+
+class Bench:
+    def __init__(self, size: str, device: torch.device, plan: dict[str, Any]) -> None:
+        self.size, self.device, self.plan = size, device, plan
+        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+
+    def engine(self, wrapper: Any, *, slots: int | None = None, graphs: bool = True) -> Engine:
+        engine = Engine(
+            wrapper,
+            EngineOptions.from_map(
+                {
+                    "model": "random",
+                    "slots": slots or self.plan["slots"],
+                    "max_length": self.plan["max_length"],
+                    "frames_per_token": 100.0,
+                    "graphs": graphs,
+                }
+            ),
+            self.device,
+        )
+        engine.parts.talker.suppressed[engine.parts.talker.end] = True
+        return engine
+
+    # -- parity ----------------------------------------------------------------------------------
+
+    def parity(self) -> dict[str, Any]:
+        """Greedy codes against the package's generate(), float32, both at full size."""
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        wrapper = qwen3_model.make(self.size, self.device, torch.float32)
+        with torch.no_grad():
+            wrapper.model.talker.codec_head.weight[2150] = 0.0
+        engine = self.engine(wrapper, slots=1, graphs=False)
+        wanted = self.plan["parity_frames"]
+        theirs = self._generate(wrapper, engine, wanted)
+        mine: list[tuple[int, ...]] = []
+        voice = Voice(speaker=qwen3_model.SPEAKER)
+        engine.admit(1, voice, {"temperature": 0, "language": "en"}, 0)
+        engine.feed(1, TEXT)
+        engine.finish_text(1)
+        while len(mine) < wanted:
+            engine.step([1])
+            mine = engine.codes(1)
+        same = 0
+        while same < wanted and mine[same] == theirs[same]:
+            same += 1
+        return {"frames": wanted, "equal_frames": same, "is_equal": same == wanted}
+
+    def _generate(self, wrapper: Any, engine: Engine, frames: int) -> list[tuple[int, ...]]:
+        text = engine.parts.text
+        start, end = wrapper.model.config.im_start_token_id, wrapper.model.config.im_end_token_id
+        role = [start, *text.tokens("assistant\n")]
+        ids = [*role, *text.tokens(TEXT), end, *text.tokens("\n"), *role]
+        codes, _ = wrapper.model.generate(
+            input_ids=[torch.tensor([ids], device=self.device)],
+            languages=["english"],
+            speakers=[qwen3_model.SPEAKER],
+            non_streaming_mode=False,
+            do_sample=False,
+            subtalker_dosample=False,
+            max_new_tokens=frames + 1,
+        )
+        return [tuple(frame) for frame in codes[0].tolist()]
+
+    # -- stages ----------------------------------------------------------------------------------
+
+    def stages(self, engine: Engine, bandwidth: float) -> list[dict[str, float]]:
+        """Milliseconds of one frame by stage, at positions in the middle of a turn."""
+        return [
+            self._stages_at(engine, batch, bandwidth)
+            for batch in self.plan["batches"]
+            if batch <= engine.slots
+        ]
+
+    def _stages_at(self, engine: Engine, batch: int, bandwidth: float) -> dict[str, float]:
+        parts = engine.parts
+        used = self.plan["max_length"] // 4
+        rows = [Row(n, 1, used - 1, 0, 1, n, 7, 50, 0.9, 1.0, 1.05) for n in range(batch)]
+        is_dense = batch >= parts.frames.dense_from
+        given = tables(rows, batch, parts.slots.scratch)
+        hidden = parts.talker.head.new_zeros(batch, parts.talker.hidden_size)
+        code = torch.zeros(batch, dtype=torch.int64)
+
+        def talker(_key: Any, integers: Any, floats: Any) -> Any:
+            return first_code(parts.talker, parts.slots, integers, floats, used, is_dense=is_dense)[
+                1
+            ]
+
+        def predictor(_key: Any, integers: Any, floats: Any, code: Any) -> Any:
+            return later_codes(parts.talker, parts.predictor, hidden, code, integers, floats)[0]
+
+        codes = torch.zeros(batch, 16, 1, dtype=torch.int64)
+        numbers = list(range(batch))
+        times = {
+            "batch": batch,
+            "talker_ms": self._time(self._program(talker, batch, *given)),
+            "predictor_ms": self._time(self._program(predictor, batch, *given, code)),
+            "frame_ms": self._time(lambda: parts.frames.launch(rows)[0].wait()),
+            "codec_ms": self._time(lambda: parts.codec.decode(numbers, codes).wait()),
+        }
+        floor = self._bytes(engine, batch, used) / bandwidth * 1e3
+        times["floor_ms"] = floor
+        times["floor_percent"] = 100 * floor / times["frame_ms"]
+        times["audio_seconds_per_second"] = batch * 80 / (times["frame_ms"] + times["codec_ms"])
+        return {name: round(value, 3) for name, value in times.items()}
+
+    def _program(self, run: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
+        """One stage as a graph of its own, where there are graphs."""
+        key, *tensors = inputs
+        is_cuda = self.device.type == "cuda"
+        stream = torch.cuda.current_stream(self.device) if is_cuda else None
+        program = Program(run, self.device, stream, use_graphs=is_cuda)
+        with torch.no_grad():
+            if is_cuda:
+                program.capture(key, *tensors)
+
+        def call() -> Any:
+            with torch.no_grad():
+                return program(key, *tensors).wait()
+
+        return call
+
+    def _time(self, call: Callable[[], Any]) -> float:
+        """Median milliseconds from start to result on the host."""
+        for _ in range(3):
+            call()
+        times = []
+        for _ in range(self.plan["repeats"]):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return sorted(times)[len(times) // 2] * 1e3
+
+    def _bytes(self, engine: Engine, batch: int, used: int) -> float:
+        """What one frame must read: each weight once, the predictor's fifteen times, the keys."""
+        talker, predictor = engine.parts.talker, engine.parts.predictor
+
+        def weights(stack: Any) -> int:
+            return sum(
+                tensor.numel()
+                for layer in stack.layers
+                for tensor in (layer.qkv, layer.out, layer.gate_up, layer.down)
+            )
+
+        total = weights(talker.stack) + talker.head.numel()
+        total += predictor.steps * weights(predictor.stack) + predictor.heads.numel()
+        stack = talker.stack
+        keys = 2 * len(stack.layers) * stack.kv_heads * stack.head_dim * used * batch
+        return (total + keys) * talker.head.element_size()
+
+    def bandwidth(self) -> float:
+        """Bytes a second of a large copy: read and written."""
+        size = (1 << 30) if self.device.type == "cuda" else (1 << 26)
+        source = torch.empty(size, dtype=torch.uint8, device=self.device).random_()
+        target = torch.empty_like(source)
+
+        def copy() -> None:
+            target.copy_(source)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        return 2 * size / (self._time(copy) / 1e3)
+
+    # -- crowds ----------------------------------------------------------------------------------
+
+    def arrivals(self, engine: Engine) -> list[dict[str, Any]]:
+        """Time to first audio of listeners who come at random, their text all there."""
+        found = []
+        for rate in self.plan["rates"]:
+            random_ = random.Random(rate)
+            times = load.poisson(rate, self.plan["run_seconds"], random_)
+            served = self._serve(engine, [(at, None) for at in times], random_)
+            found.append({"per_second": rate, "turns": len(times), **_ttfa(served)})
+        return found
+
+    def token_streams(self, engine: Engine) -> list[dict[str, Any]]:
+        """The same while a language model still writes, from the token that made sound possible."""
+        found = []
+        for rate in self.plan["token_rates"]:
+            random_ = random.Random(rate)
+            times = load.poisson(4, self.plan["run_seconds"] / 2, random_)
+            served = self._serve(engine, [(at, rate) for at in times], random_)
+            possible = [s.first_raw - s.runnable_since for s in served if s.first_raw]
+            found.append(
+                {
+                    "tokens_per_second": rate,
+                    "turns": len(times),
+                    "from_possible_ms": load.percentiles(possible),
+                    **_ttfa(served),
+                }
+            )
+        return found
+
+    def crowds(self, engine: Engine) -> list[dict[str, Any]]:
+        """Listeners at once in real time, until some run dry."""
+        found = []
+        for count in [count for count in self.plan["crowds"] if count <= engine.slots]:
+            random_ = random.Random(count)
+            # Spread over a second: nobody's crowd arrives in one instant.
+            times = [(random_.random(), None) for _ in range(count)]
+            served = self._serve(engine, times, random_)
+            underruns = sum(listener.underruns for listener in served)
+            found.append({"listeners": count, "underruns": underruns, **_ttfa(served)})
+            if underruns:
+                break
+        return found
+
+    def _serve(
+        self, engine: Engine, arrivals: list[tuple[float, float | None]], random_: random.Random
+    ) -> list[load.Listener]:
+        seconds = self.plan["turn_seconds"]
+        # A frame takes a token, and here a token is a byte: enough text for every frame.
+        count = int(seconds * 12.5) + 2
+        listeners = [
+            load.Listener(job, at, load.words(count, random_), rate, seconds)
+            for job, (at, rate) in enumerate(arrivals)
+        ]
+        limit = self.plan["run_seconds"] + 4 * seconds
+        return load.run(engine, listeners, qwen3_model.SPEAKER, limit)
+
+    def package(self, wrapper: Any, engine: Engine) -> dict[str, float]:
+        """The package itself: whole clips, so its first sound is its last."""
+        frames = self.plan["package_frames"]
+        decoder = wrapper.model.speech_tokenizer.model.decoder
+        self._generate(wrapper, engine, 2)
+        start = time.perf_counter()
+        codes = torch.tensor(self._generate(wrapper, engine, frames), device=self.device)
+        with torch.no_grad():
+            decoder(codes.clamp(max=2047).T[None])[0].cpu()
+        took = time.perf_counter() - start
+        return {
+            "frames": frames,
+            "ms_per_frame": round(took * 1e3 / frames, 2),
+            "ttfa_ms": round(took * 1e3, 1),
+            "audio_seconds_per_second": round(frames * 0.08 / took, 2),
+        }
+
+
+def _ttfa(served: list[load.Listener]) -> dict[str, Any]:
+    raw = [one.first_raw - one.arrival for one in served if one.first_raw is not None]
+    audible = [one.first_audible - one.arrival for one in served if one.first_audible is not None]
+    return {
+        "heard": len(raw),
+        "underruns": sum(one.underruns for one in served),
+        "raw_ms": load.percentiles(raw),
+        "audible_ms": load.percentiles(audible),
+    }
+
+
+def measure(size: str, device: torch.device, plan: dict[str, Any]) -> dict[str, Any]:
+    bench = Bench(size, device, plan)
+    found: dict[str, Any] = {
+        "size": size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "is_meaningful": device.type == "cuda" and size != "tiny",
+    }
+    found["parity_fp32"] = bench.parity()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    wrapper = qwen3_model.make(size, device, bench.dtype)
+    engine = bench.engine(wrapper)
+    began = time.perf_counter()
+    engine.parts.frames.capture_all()
+    engine.parts.codec.capture_all(engine.group_sizes())
+    found["capture_seconds"] = round(time.perf_counter() - began, 1)
+    found["bandwidth_gb_per_second"] = round((bandwidth := bench.bandwidth()) / 1e9, 1)
+    found["stages"] = bench.stages(engine, bandwidth)
+    found["arrivals"] = bench.arrivals(engine)
+    found["token_streams"] = bench.token_streams(engine)
+    found["crowds"] = bench.crowds(engine)
+    found["qwen_tts"] = bench.package(wrapper, engine)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    parity = found["parity_fp32"]
+    lines = [
+        f"Qwen3-TTS {found['size']} on {found['device']}, torch {found['torch']}",
+        f"fp32 parity: {parity['equal_frames']} of {parity['frames']} frames equal the package's",
+        "",
+        "batch  talker  predictor   frame   codec   floor  % of floor  audio-s/s   (ms)",
+    ]
+    for row in found["stages"]:
+        lines.append(
+            f"{row['batch']:5} {row['talker_ms']:7.2f} {row['predictor_ms']:10.2f}"
+            f" {row['frame_ms']:7.2f} {row['codec_ms']:7.2f} {row['floor_ms']:7.2f}"
+            f" {row['floor_percent']:11.0f} {row['audio_seconds_per_second']:10.1f}"
+        )
+    for name, key in (("requests/s", "per_second"), ("tokens/s", "tokens_per_second")):
+        lines += ["", f"{name:>10}  turns   raw p50    p95    p99   audible p95  underruns   (ms)"]
+        for row in found["arrivals" if key == "per_second" else "token_streams"]:
+            raw, audible = row["raw_ms"], row["audible_ms"]
+            lines.append(
+                f"{row[key]:10} {row['turns']:6} {raw.get('p50', 0):9.1f} {raw.get('p95', 0):6.1f}"
+                f" {raw.get('p99', 0):6.1f} {audible.get('p95', 0):13.1f} {row['underruns']:10}"
+            )
+    best = max((row["listeners"] for row in found["crowds"] if not row["underruns"]), default=0)
+    lines += ["", f"listeners in real time without an underrun: {best} (the most that was tried"
+              f" is {found['crowds'][-1]['listeners']})"]  # fmt: skip
+    theirs = found["qwen_tts"]
+    lines.append(f"qwen-tts, one clip: {theirs['ms_per_frame']} ms a frame, first sound after the"
+                 f" last frame: {theirs['ttfa_ms']} ms for {theirs['frames']} frames")  # fmt: skip
+    if not found["is_meaningful"]:
+        lines.append("Not a GPU, or not the full size: these figures say that the script runs.")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=sorted(qwen3_model.SIZES), default="1.7b")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--output", type=Path, default=Path("build/qwen3_gpu.json"))
+    chosen = parser.parse_args(arguments)
+    if not chosen.tiny and not torch.cuda.is_available():
+        sys.exit("no CUDA device: run it where nvidia-smi lists one, or with --tiny")
+    device = torch.device("cpu" if chosen.tiny else "cuda:0")
+    if chosen.tiny:
+        torch.set_num_threads(1)
+    found = measure("tiny" if chosen.tiny else chosen.size, device, TINY if chosen.tiny else FULL)
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen.output.write_text(json.dumps(found, indent=1))
+    print(table(found))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
