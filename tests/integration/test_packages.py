@@ -109,6 +109,21 @@ async def test_a_reference_of_another_rate_is_converted_and_kept(tmp_path: Path)
         assert await packages.pack(voice.id) == first
 
 
+async def test_a_renamed_voice_shares_its_name_with_nobody(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (catalogue, packages):
+        await packages.unpack(documented(voice_id="other", name="Maya (2)"))
+        for _ in range(3):
+            await packages.unpack(documented(display_name=""), "rename")
+        names = {voice.id: voice.name for voice in catalogue.voices()}
+        assert names == {
+            "other": "Maya (2)",
+            "maya_cloned": "Maya",
+            "maya_cloned_3": "Maya (3)",
+            "maya_cloned_4": "Maya (4)",
+        }
+        assert catalogue.find("Maya (3)").id == "maya_cloned_3"
+
+
 @pytest.mark.parametrize("on_conflict", ["error", "skip", "rename", "replace"])
 async def test_an_id_that_is_taken_is_handled_as_asked(tmp_path: Path, on_conflict: str) -> None:
     async with opened(tmp_path) as (catalogue, packages):
@@ -126,6 +141,8 @@ async def test_an_id_that_is_taken_is_handled_as_asked(tmp_path: Path, on_confli
                 assert catalogue.get("maya_cloned") == before
             case "rename":
                 assert imported.voice.id == "maya_cloned_2"
+                assert imported.voice.name == "Maya (2)"
+                assert imported.voice.display_name == "Maya (Cloned) (2)"
                 assert catalogue.get("maya_cloned") == before
             case "replace":
                 assert catalogue.get("maya_cloned").description == "new"

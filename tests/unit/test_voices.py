@@ -98,10 +98,12 @@ def test_a_voice_is_found_by_its_name_too(name: str) -> None:
     assert resolve(name, "tone", TONE, VoiceIndex([MAYA]))["digest"] == MAYA.digest
 
 
-def test_a_name_that_two_voices_bear_finds_neither() -> None:
+def test_a_name_that_two_voices_bear_finds_neither_and_tells_their_ids() -> None:
     twin = dataclasses.replace(MAYA, id="twin")
-    with pytest.raises(UnknownVoice, match="maya_cloned"):
+    with pytest.raises(UnknownVoice, match=r"2 voices .* by its id: maya_cloned, twin") as caught:
         resolve("Maya", "tone", TONE, VoiceIndex([MAYA, twin]))
+    assert caught.value.code == "ambiguous_name"
+    assert resolve("twin", "tone", TONE, VoiceIndex([MAYA, twin]))["digest"] == MAYA.digest
 
 
 def test_a_backend_that_cannot_clone_says_so_and_names_its_voices() -> None:

@@ -131,22 +131,39 @@ async def store_new(
     samples: list[NewSample],
     *,
     is_renamed: bool = True,
-    is_name_unique: bool = False,
+    is_name_renamed: bool = False,
 ) -> Voice:
-    """Store a voice under its id, or the first free ``id_2``, ``id_3``, … behind it."""
+    """Store a voice under its id, or the first free ``id_2``, ``id_3``, … behind it.
+
+    With ``is_name_renamed`` its names get that number too, ``Maya (2)``, and the name is one that
+    no other voice has. Raises Conflict where ``is_renamed`` is false and the id is taken.
+    """
     for number in itertools.count(1):
-        suffix = "" if number == 1 else f"_{number}"
-        candidate = f"{voice.id[: 64 - len(suffix)]}{suffix}"
-        if is_renamed and candidate in catalogue:
+        candidate = voice if number == 1 else _numbered(voice, number, is_name_renamed)
+        if is_renamed and candidate.id in catalogue:
             continue
         try:
             return await catalogue.create(
-                dataclasses.replace(voice, id=candidate), samples, is_name_unique=is_name_unique
+                candidate, samples, is_name_unique=is_name_renamed and number > 1
             )
         except Conflict as exc:
-            if not is_renamed or exc.code != "voice_exists":
+            if not is_renamed or exc.code not in ("voice_exists", "name_taken"):
                 raise
     raise AssertionError("counting has no end")
+
+
+def _numbered(voice: Voice, number: int, is_name_renamed: bool) -> Voice:
+    suffix, behind = f"_{number}", f" ({number})"
+    numbered = dataclasses.replace(voice, id=f"{voice.id[: 64 - len(suffix)]}{suffix}")
+    if not is_name_renamed:
+        return numbered
+    room = MAX_NAME_CHARS - len(behind)
+    shown = voice.display_name
+    return dataclasses.replace(
+        numbered,
+        name=f"{voice.name[:room]}{behind}",
+        display_name=f"{shown[:room]}{behind}" if shown else "",
+    )
 
 
 def new_id() -> str:

@@ -66,15 +66,10 @@ class Packages:
     async def unpack(self, data: bytes, on_conflict: str = "error") -> Imported:
         """Take a package into the catalogue, whole or not at all.
 
-        ``on_conflict`` says what happens to an id that is taken: ``error`` (Conflict), ``skip``
-        (nothing changes), ``rename`` (a number behind the id), ``replace``. Raises RequestError
-        (``bad_package``, ``bad_signature``, and what decoding raises), TooLarge, Forbidden.
+        Raises what ``add`` raises, RequestError (``bad_package``, ``bad_signature``, and what
+        decoding raises), TooLarge, Forbidden.
         """
-        if on_conflict not in get_args(OnConflict):
-            raise RequestError(
-                f"on_conflict: expected one of {', '.join(get_args(OnConflict))}",
-                code="bad_option",
-            )
+        _check(on_conflict)
         if len(data) > MAX_PACKAGE_BYTES:
             raise TooLarge(
                 f"the package has {len(data) / 2**20:.0f} MB; at most "
@@ -82,6 +77,18 @@ class Packages:
                 code="package_too_large",
             )
         voice, samples = await asyncio.to_thread(self._read, data)
+        return await self.add(voice, samples, on_conflict)
+
+    async def add(
+        self, voice: Voice, samples: list[NewSample], on_conflict: str = "error"
+    ) -> Imported:
+        """Store a voice that comes with its id.
+
+        ``on_conflict`` says what happens to an id that is taken: ``error`` (Conflict), ``skip``
+        (nothing changes), ``rename`` (a number behind the id and the names), ``replace``. Raises
+        Conflict, StorageFull, RequestError (``bad_option``).
+        """
+        _check(on_conflict)
         if voice.id in self.catalogue:
             match on_conflict:
                 case "skip":
@@ -94,7 +101,10 @@ class Packages:
                         "on_conflict=skip, rename or replace",
                         code="voice_exists",
                     )
-        stored = await store_new(self.catalogue, voice, samples, is_renamed=on_conflict == "rename")
+        is_renamed = on_conflict == "rename"
+        stored = await store_new(
+            self.catalogue, voice, samples, is_renamed=is_renamed, is_name_renamed=is_renamed
+        )
         return Imported(stored, True)
 
     async def pack_all(self, folder: Path) -> list[Path]:
@@ -132,6 +142,13 @@ class Packages:
         package = read_package(data)
         check_signature(package.meta, package.signature, self._trusted)
         return package.voice, [_accepted(i, s) for i, s in enumerate(package.samples, 1)]
+
+
+def _check(on_conflict: str) -> None:
+    if on_conflict not in get_args(OnConflict):
+        raise RequestError(
+            f"on_conflict: expected one of {', '.join(get_args(OnConflict))}", code="bad_option"
+        )
 
 
 def _accepted(number: int, sample: PackagedSample) -> NewSample:

@@ -168,9 +168,18 @@ class VoiceIndex:
         return self._digests[voice_id]
 
     def named(self, name: str) -> Voice | None:
-        """The one voice of that name or display name, whatever its case; None if not just one."""
+        """The voice of that name or display name, whatever its case; None if there is none.
+
+        Raises UnknownVoice (``ambiguous_name``), which names their ids, where several have it.
+        """
         ids = self._names.get(name.casefold(), ())
-        return self._voices[next(iter(ids))] if len(ids) == 1 else None
+        if len(ids) > 1:
+            raise UnknownVoice(
+                f"{len(ids)} voices are called {name[:80]!r}; say which by its id: "
+                f"{_some(sorted(ids))}",
+                code="ambiguous_name",
+            )
+        return self._voices[next(iter(ids))] if ids else None
 
     def has_name(self, name: str, *, besides: str = "") -> bool:
         """Whether another voice than ``besides`` is called ``name``."""
@@ -215,8 +224,8 @@ def resolve(
 
     ``name`` None or "" is ``default`` if that is configured, else the backend's own default.
     ``aliases`` map other names to ours. ``cache`` is the folder under which prepared prompts are
-    kept. Raises UnknownVoice, whose message says what comes near, or which kind of backend can
-    speak the voice.
+    kept. Raises UnknownVoice, whose message says what comes near, which voices share the name, or
+    which kind of backend can speak the voice.
     """
     name = name or default
     if not name:

@@ -100,7 +100,9 @@ class Catalogue:
         return voice
 
     def find(self, name: str) -> Voice:
-        """The voice of this id, or the only one of this name. Raises UnknownVoice."""
+        """The voice of this id, or the only one of this name. Raises UnknownVoice, which names the
+        ids where several have it.
+        """
         return self._index.get(name) or self._index.named(name) or self.get(name)
 
     def voices(self) -> Sequence[Voice]:
