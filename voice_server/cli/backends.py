@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voice_server.cli.console import errors_told, print_table, progress, tell_error
+from voice_server.cli.console import (
+    errors_told,
+    parse_option,
+    print_table,
+    progress,
+    tell_error,
+)
 
 if TYPE_CHECKING:
     from voice_server.config import Config
@@ -17,7 +25,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look after the engines.", no_args_is_help=True)
 
 Names = Annotated[list[str], typer.Argument(help="Engines, by their names in backends.yaml.")]
-CHECK_TEXT = "This is a check. It takes a moment."
+Engines = Annotated[
+    list[str], typer.Argument(help="Engines, by their names in backends.yaml or by their folders.")
+]
+NAME = r"[a-z][a-z0-9_-]{0,40}"
 
 
 @app.command("list")
@@ -45,7 +56,7 @@ def list_backends(
 
 @app.command()
 def install(
-    names: Names,
+    engines: Engines,
     is_forced: Annotated[
         bool, typer.Option("--force", help="Also when it is installed already.")
     ] = False,
@@ -55,7 +66,7 @@ def install(
     from voice_server.workers.environments import Environment
 
     with errors_told():
-        config = load_config()
+        names, config = _known(load_config(), engines)
         environments = [Environment(name, config) for name in names]
         for environment in environments:
             began = time.perf_counter()
@@ -66,21 +77,56 @@ def install(
 
 
 @app.command()
-def check(names: Names) -> None:
+def check(
+    engines: Engines,
+    is_full: Annotated[
+        bool, typer.Option("--full", help="Hold it to everything that an engine promises.")
+    ] = False,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="As under options: in backends.yaml, K=V. May be repeated."),
+    ] = None,
+    segments: Annotated[
+        int, typer.Option(min=3, help="With --full: segments to watch its memory over.")
+    ] = 200,
+    voice: Annotated[
+        str | None, typer.Option(help="With --full: the speaker, default its own.")
+    ] = None,
+    opt: Annotated[
+        list[str] | None,
+        typer.Option("--opt", help="With --full: an option of every job, K=V. May be repeated."),
+    ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="With --full: what it clones, a mono 24 kHz WAV file."
+        ),
+    ] = None,
+    transcript: Annotated[
+        str | None, typer.Option(help="With --full: what is said in the recording.")
+    ] = None,
+) -> None:
     """Start a worker of an engine, have it load and speak, and say what was measured."""
+    from voice_server.cli import checking
     from voice_server.cli.logs import configure_logging
     from voice_server.config import load_config
+    from voice_server.contract.terms import Plan
     from voice_server.core.errors import VoiceServerError
 
     with errors_told():
         configure_logging("ERROR")
-        config = load_config()
+        names, config = _known(load_config(), engines)
         for name in names:
-            config.backend(name)
+            config = _with_options(config, name, options or [])
+        params = dict(parse_option(pair) for pair in opt or [])
+        plan = Plan(segments, voice, params, recording, transcript)
         failed = 0
         for name in names:
             try:
-                _check(name, config.with_backends([name], pool_size=1))
+                if is_full:
+                    failed += not checking.check_fully(name, config, plan)
+                else:
+                    checking.check(name, config.with_backends([name], pool_size=1))
             except VoiceServerError as exc:
                 tell_error(exc)
                 failed += 1
@@ -111,46 +157,32 @@ def _home(environment: Environment) -> str:
     return str(environment.venv or environment.python)
 
 
-def _check(name: str, config: Config) -> None:
-    from voice_server.core.errors import BackendNotInstalled
-    from voice_server.workers.environments import Environment
+def _known(config: Config, engines: list[str]) -> tuple[list[str], Config]:
+    """Names, and the configuration with an entry for each engine that was given as a folder.
 
-    environment = Environment(name, config)
-    if reason := environment.health():
-        raise BackendNotInstalled(f"{name} › {reason}")
-    _tell(name, "adapter", str(environment.entry))
-    _tell("", "interpreter", str(environment.python))
-    began = time.perf_counter()
-    hello = environment.greet()
-    _tell("", "greets", f"in {time.perf_counter() - began:.2f} s, Python {hello.python}")
-    asyncio.run(_check_speech(name, config))
+    Raises UnknownBackend, or ConfigError for a folder whose name cannot be one of backends.yaml.
+    """
+    from voice_server.config import BackendConfig
+    from voice_server.core.errors import ConfigError
 
-
-async def _check_speech(name: str, config: Config) -> None:
-    from voice_server.cli.engine import engine
-    from voice_server.cli.report import Report
-    from voice_server.cli.speak import show_errors, speak
-    from voice_server.core.errors import SynthesisFailed
-    from voice_server.core.wire import Configure
-
-    began = time.perf_counter()
-    async with engine(config) as service:
-        await service.pools[name].wait_ready(config.backend(name).load_timeout)
-        info = service.pools[name].info
-        assert info is not None
-        took = time.perf_counter() - began
-        has = f"{len(info.speakers)} voices, {len(info.languages)} languages, {info.slots} slots"
-        _tell("", "loads", f"in {took:.2f} s on {info.device}: {info.sample_rate} Hz, {has}")
-        abilities = ("clones", "designs", "instructs", "word_timing", "streams_text")
-        able = [ability.replace("_", " ") for ability in abilities if getattr(info, ability)]
-        _tell("", "can", ", ".join([*able, *(f"[{tag}]" for tag in info.tags)]) or "speak")
-        _tell("", "options", ", ".join(info.options) or "none")
-        report = Report()
-        await speak(service, CHECK_TEXT, Configure(), (), show_errors, report)
-        if report.errors or not report.samples:
-            raise SynthesisFailed(f"{name} › it did not speak {CHECK_TEXT!r}")
-        _tell("", "speaks", report.line())
+    names, added = [], {}
+    for engine in engines:
+        if "/" not in engine:
+            config.backend(engine)
+            names.append(engine)
+            continue
+        folder = Path(engine).absolute()
+        name = folder.name.lower()
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{engine} › expected a folder named as an engine, such as my_engine")
+        known = config.backends.get(name, BackendConfig())
+        added[name] = known.model_copy(update={"path": folder})
+        names.append(name)
+    return names, replace(config, backends={**config.backends, **added})
 
 
-def _tell(name: str, what: str, about: str) -> None:
-    typer.echo(f"{typer.style(f'{name:<12}', bold=True)}{what:<13}{about}")
+def _with_options(config: Config, name: str, options: list[str]) -> Config:
+    backend = config.backend(name)
+    given = {**backend.options, **dict(parse_option(option) for option in options)}
+    changed = backend.model_copy(update={"options": given})
+    return replace(config, backends={**config.backends, name: changed})
