@@ -17,7 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "examples/*.md", "backends/*/*.md", "voice_samples/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/clients/*.md",
+        "examples/*.md",
+        "backends/*/*.md",
+        "voice_samples/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 

@@ -135,10 +135,10 @@ def test_metrics_are_told_by_backend(http: httpx.Client) -> None:
         "audio_seconds_total",
         "characters_total",
     ):
-        found = re.search(rf'^voice_server_{name}{{backend="tone"}} ', answer.text, re.MULTILINE)
+        found = re.search(rf'^voice_server_{name}{{backend="tone"[^}}]*}} ', answer.text, re.MULTILINE)
         assert found, name
     assert "voice_server_worker_restarts" in answer.text
-    assert 'voice_server_turns_total{backend="tone",outcome="done"}' in answer.text
+    assert 'voice_server_turns_total{backend="tone",door="tts",outcome="done"}' in answer.text
 
 
 def test_a_backend_can_have_its_workers_replaced(server: Server, http: httpx.Client) -> None:

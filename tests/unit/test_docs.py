@@ -192,7 +192,8 @@ def routes() -> dict[str, str]:
 
 
 def test_every_route_is_documented() -> None:
-    text = page("protocol.md") + page("voices.md")
+    clients = "".join(path.read_text("utf-8") for path in (ROOT / "docs/clients").glob("*.md"))
+    text = page("protocol.md") + page("voices.md") + clients
     assert len(routes()) > 10
     with_heading = set(re.findall(r"^# .*|^### `(.*)`$", text, re.M))
     of_the_page = {"GET /docs", "GET /docs/{name}", "GET /openapi.json", "WS /stream-tokens"}

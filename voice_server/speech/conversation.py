@@ -66,10 +66,13 @@ class Channel(Protocol):
 class Conversation:
     """What a client does wrong is answered on its socket, not raised."""
 
-    def __init__(self, service: SpeechService, tenant: str, defaults: wire.Configure) -> None:
+    def __init__(
+        self, service: SpeechService, tenant: str, defaults: wire.Configure, door: str
+    ) -> None:
         """``defaults``: what holds where the client configures nothing."""
         self.session = secrets.token_urlsafe(16)
         self.tenant = tenant
+        self._door = door
         self._service = service
         self._limits = service.limits
         self._loop = asyncio.get_running_loop()
@@ -194,7 +197,7 @@ class Conversation:
             case wire.Token() | wire.Flush() | wire.Done():
                 context = self._contexts.get(name) or self._open(name, self._config)
                 if context.route is None:
-                    context.route = await self._service.route(context.config, self.tenant)
+                    context.route = await self._route(context.config)
                 for part in _parts(event):
                     context.speak(part)
                     if part is not event:
@@ -232,10 +235,13 @@ class Conversation:
         if config.format != wire.AudioFormat():
             # Whether there is such a format. The first of its kind imports a library.
             await asyncio.to_thread(make_encoder, config.format.encoding, config.format.sample_rate)
-        route = await self._service.route(config, self.tenant)
+        route = await self._route(config)
         context.config, context.route = config, route
         if config.is_extended:
             context.tell(self._ready(config, route))
+
+    async def _route(self, config: wire.Configure) -> Route:
+        return await self._service.route(config, self.tenant, self._door)
 
     def _check_reconfiguration(self, name: str | None, config: wire.Configure) -> None:
         if config.framing not in ("raw", self._config.framing):

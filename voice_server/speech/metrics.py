@@ -15,7 +15,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 
 
 class Metrics:
-    """One registry per application: nothing is global. Every label ``backend`` is a known name."""
+    """One registry per application: nothing is global. Every label is one of a few known names."""
 
     def __init__(self, pools: Mapping[str, WorkerPool]) -> None:
         self.registry = CollectorRegistry()
@@ -24,7 +24,7 @@ class Metrics:
             "voice_server_ttfa_seconds",
             "From the token that completed the first segment of a turn to its first frame",
             buckets=_SECONDS,
-            labelnames=backend,
+            labelnames=["backend", "door"],
             registry=registry,
         )
         self.lead = Histogram(
@@ -37,7 +37,7 @@ class Metrics:
         self.turns = Counter(
             "voice_server_turns",
             "Turns that ended",
-            ["backend", "outcome"],
+            ["backend", "outcome", "door"],
             registry=registry,
         )
         self.refused = Counter(
@@ -72,7 +72,8 @@ class Metrics:
         )
         for name in pools:
             # A series that appears only with its first event is no zero to compare with.
-            for metric in (self.ttfa, self.lead, self.underruns, self.audio, self.characters):
+            self.ttfa.labels(name, "stream-tokens")
+            for metric in (self.lead, self.underruns, self.audio, self.characters):
                 metric.labels(name)
             self.segment_errors.labels(name)
             self.active.labels(name)

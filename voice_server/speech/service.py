@@ -117,8 +117,10 @@ class SpeechService:
             hint = suggest(name, self.pools)
             raise UnknownBackend(f"no backend named {name[:80]!r} is running{hint}") from None
 
-    async def route(self, asked: wire.Configure, tenant: str = "") -> Route:
+    async def route(self, asked: wire.Configure, tenant: str = "", door: str = "local") -> Route:
         """Resolve a configuration. Waits a little for workers that are not warm yet.
+
+        ``door``: where it was asked, for the metrics.
 
         Raises UnknownBackend, UnknownVoice, UnknownOption, NotReady.
         """
@@ -158,6 +160,7 @@ class SpeechService:
             options=options,
             seed=secrets.randbits(31) if asked.seed is None else asked.seed,
             tenant=tenant,
+            door=door,
             lead_limit=limits.lead_limit,
             # Not those of this moment: a worker that has just died is back in a moment.
             slots=pool.size * info.slots,
@@ -224,9 +227,9 @@ class SpeechService:
         )
         metrics = self.metrics
         metrics.active.labels(backend).dec()
-        metrics.turns.labels(backend, outcome).inc()
+        metrics.turns.labels(backend, outcome, turn.route.door).inc()
         if session.delivery.ttfa is not None:
-            metrics.ttfa.labels(backend).observe(session.delivery.ttfa)
+            metrics.ttfa.labels(backend, turn.route.door).observe(session.delivery.ttfa)
         metrics.underruns.labels(backend).inc(stats["underruns"])
         metrics.audio.labels(backend).inc(session.delivery.playback.sent / 24_000)
         metrics.characters.labels(backend).inc(stats["characters"])
@@ -234,8 +237,9 @@ class SpeechService:
         took = asyncio.get_running_loop().time() - turn.began_at
         audio = stats["audio_ms"] / 1000
         logger.info(
-            "turn %s backend=%s ttfa_ms=%s audio_s=%.2f rtf=%s segments=%d underruns=%d errors=%d",
-            *(outcome, backend, stats["ttfa_ms"], audio),
+            "turn %s door=%s backend=%s ttfa_ms=%s audio_s=%.2f rtf=%s "
+            "segments=%d underruns=%d errors=%d",
+            *(outcome, turn.route.door, backend, stats["ttfa_ms"], audio),
             f"{took / audio:.3f}" if audio else "-",
             *(stats["segments"], stats["underruns"], session.delivery.errors),
         )
@@ -249,13 +253,14 @@ class SpeechService:
         tenant: str = "",
         *,
         is_live: bool = False,
+        door: str = "local",
     ) -> AsyncGenerator[dict[str, Any] | Frame, None]:
         """Speak one turn: yields frames of PCM (int16, 24 kHz) and messages, ``done`` the last.
 
         Raises what ``route`` and ``begin`` raise, before the first item. A segment that fails is
         an ``error`` message. Closing the generator cancels the turn.
         """
-        route = await self.route(asked, tenant)
+        route = await self.route(asked, tenant, door)
         wake = asyncio.Event()
         turn = self.begin(route, wake.set, is_live=is_live)
         feeding = asyncio.create_task(_feed(turn, text))
@@ -277,9 +282,14 @@ class SpeechService:
             self.end(turn)
 
     async def converse(
-        self, channel: Channel, tenant: str = "", defaults: wire.Configure | None = None
+        self,
+        channel: Channel,
+        tenant: str = "",
+        defaults: wire.Configure | None = None,
+        *,
+        door: str = "stream-tokens",
     ) -> None:
-        """Serve one client of ``/stream-tokens`` until it is gone."""
+        """Serve one client that speaks the protocol of ``/stream-tokens`` until it is gone."""
         if self._sockets >= self.limits.max_connections:
             error = BusyError(
                 f"{self._sockets} sockets are open, as many as this server takes; come back later",
@@ -287,7 +297,7 @@ class SpeechService:
             )
             await self.refuse(channel, error)
             return
-        conversation = Conversation(self, tenant, defaults or wire.Configure())
+        conversation = Conversation(self, tenant, defaults or wire.Configure(), door)
         self._conversations.add(conversation)
         self._sockets += 1
         self.metrics.connections.inc()

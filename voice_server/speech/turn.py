@@ -41,6 +41,7 @@ class Route:
     options: e.TurnOptions
     seed: int
     tenant: str = ""
+    door: str = "local"  # by which its text came in
     lead_limit: float = 10.0
     slots: int = 1
     is_batching: bool = False  # its workers run several jobs at once, on credit

@@ -1,6 +1,6 @@
 """Builds the ASGI application from a configuration. Nothing happens at import.
 
-    Boundary ─▶ CORS, if origins are allowed ─▶ Gate ─▶ router ─▶ a door
+    Boundary ─▶ CORS, if origins are allowed ─▶ Mount ─▶ Gate ─▶ router ─▶ a door
 
 A door is a file with ``routes()``, named in ``DOORS``. What they share hangs on ``app.state``:
 ``config``, ``speech``, ``catalogue``, ``control``.
@@ -37,10 +37,12 @@ from voice_server.web import (
 )
 from voice_server.web.auth import Gate
 from voice_server.web.sound import codec
+from voice_server.web.vendors import doors as vendors
+from voice_server.web.vendors.mount import Mount
 from voice_server.workers.pool import WorkerPool
 from voice_server.workers.pools import make_pools
 
-DOORS = (stream_tokens, speech, voices, backends, control, health, openapi)
+DOORS = (stream_tokens, speech, vendors, voices, backends, control, health, openapi)
 
 
 class Application:
@@ -118,7 +120,7 @@ def create_app(config: Config, pools: MutableMapping[str, WorkerPool] | None = N
 def _guarded(app: ASGIApp, config: Config, keyring: Keyring) -> ASGIApp:
     settings = config.settings
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
-    app = Gate(app, key, settings.allowed_origins, settings.host, keyring)
+    app = Mount(Gate(app, key, settings.allowed_origins, settings.host, keyring))
     if settings.allowed_origins:
         # Outside the gate: a browser asks whether it may before it shows the key.
         app = CORSMiddleware(

@@ -24,15 +24,19 @@ from voice_server.web.errors import deny
 
 # Probes come from machines without a key; what these tell concerns no user.
 OPEN_PATHS = frozenset({"/health", "/ready"})
+# Open WebUI asks for these without its key, to fill two lists. (It sends the key with the text.)
+OPEN_LISTS = frozenset({("GET", "/v1/audio/voices"), ("GET", "/v1/audio/models")})
+_KEY_HEADERS = (b"x-api-key", b"xi-api-key", b"x-vapi-secret")
 
 
 class Gate:
     """Lets a request pass that carries the key, or any when none is configured.
 
-    The key comes as ``Authorization: Bearer``, as ``X-API-Key``, as the password of ``Basic``,
-    which is how a browser asks for it, or in ``api_key`` of a WebSocket's query, since browsers can
-    set no header there; better, ``ticket`` of that query holds a ticket. Both are taken out of the
-    query, so that no log shows them. A key of the keyring opens what its scopes name.
+    The key comes as ``Authorization: Bearer``, in a header of ``_KEY_HEADERS``, as the password of
+    ``Basic``, which is how a browser asks for it, or in ``api_key`` of a WebSocket's query, since
+    browsers can set no header there; better, ``ticket`` of that query holds a ticket. Both are
+    taken out of the query, so that no log shows them. A key of the keyring opens what its scopes
+    name.
 
     A browser's page from another host is refused unless its origin is allowed. Without a key, so is
     a request to a host name that is not this machine's: else any page could speak through a server
@@ -88,7 +92,9 @@ class Gate:
             state["tenant"] = "" if key is MASTER else key.id
             self._check_key(key, scope)
             return
-        if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
+        if scope["type"] == "http" and (
+            scope["path"] in OPEN_PATHS or (scope["method"], scope["path"]) in OPEN_LISTS
+        ):
             return
         raise Unauthorized(
             "this server wants its API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key'"
@@ -169,8 +175,11 @@ def _presented(scope: Scope, headers: dict[bytes, bytes]) -> Presented:
         keys.append(credentials.strip())
     elif scheme.lower() == b"basic":
         keys.append(_password(credentials.strip()))
-    if b"x-api-key" in headers:
-        keys.append(headers[b"x-api-key"].strip())
+    keys += [headers[name].strip() for name in _KEY_HEADERS if name in headers]
+    protocols = headers.get(b"sec-websocket-protocol", b"").split(b",")
+    if protocols[0].strip().lower() in (b"token", b"bearer"):
+        # As Deepgram's clients in browsers, which can set no other header: "token, KEY".
+        keys += [protocol.strip() for protocol in protocols[1:2]]
     tickets: list[str] = []
     query: bytes = scope.get("query_string", b"")
     if b"api_key" in query or b"ticket" in query:

@@ -1,6 +1,7 @@
 """The one place where errors become HTTP answers and close codes of WebSockets.
 
-An answer's body is ``{"detail", "code", "retryable"}``; docs/protocol.md lists every code.
+An answer's body is ``{"detail", "code", "retryable"}``, or what the client's vendor would say;
+docs/protocol.md lists every code.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from voice_server.core.errors import SynthesisFailed, VoiceServerError
 from voice_server.storage.atomic import full_disk_error
+from voice_server.web.vendors.errors import refusal, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +46,14 @@ _BACKEND_STATUS = {
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-def answer(error: VoiceServerError) -> JSONResponse:
-    """The HTTP answer for an error."""
+def answer(error: VoiceServerError, scope: Scope | None = None) -> JSONResponse:
+    """The HTTP answer for an error, in the shape that the client of ``scope`` expects."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if scope is not None and (vendor := scope.get("state", {}).get("vendor")):
+        status, body, numbered = refusal(vendor, error, request_id(scope))
+        return JSONResponse(body, status, headers | numbered)
     problem = {"detail": str(error), "code": error.code, "retryable": error.retryable}
     return JSONResponse(problem, error.status, headers)
 
@@ -76,7 +81,7 @@ async def deny(scope: Scope, receive: Receive, send: Send, error: VoiceServerErr
     """Refuse a request, or a WebSocket before it is accepted."""
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
-    response = answer(error)
+    response = answer(error, scope)
     if error.status == 401:
         # A browser that opens a page asks for the key; a script's request must not make it ask.
         is_page = any(k == b"accept" and b"text/html" in v for k, v in scope["headers"])
@@ -102,7 +107,7 @@ async def answer_error(connection: HTTPConnection, exc: Exception) -> Response |
         with suppress(OSError):
             await connection.close(exc.close_code, exc.code)
         return None
-    return answer(exc)
+    return answer(exc, connection.scope)
 
 
 async def answer_http_error(request: Request, exc: Exception) -> Response:
@@ -120,7 +125,7 @@ async def answer_http_error(request: Request, exc: Exception) -> Response:
     error = VoiceServerError(detail)
     error.code = _HTTP_CODES.get(exc.status_code, "bad_request")
     error.status = exc.status_code
-    response = answer(error)
+    response = answer(error, request.scope)
     response.headers.update(headers)
     return response
 
@@ -131,12 +136,13 @@ async def answer_os_error(connection: HTTPConnection, exc: Exception) -> Respons
     error = full_disk_error(exc, "what was sent")
     if error is None or isinstance(connection, WebSocket):
         raise exc
-    return answer(error)
+    return answer(error, connection.scope)
 
 
 async def answer_unexpected(request: Request, exc: Exception) -> Response:
     """Something that nobody expected; Boundary logs it. What it says is not for the client."""
-    return answer(VoiceServerError("something went wrong in the server; its log says what"))
+    error = VoiceServerError("something went wrong in the server; its log says what")
+    return answer(error, request.scope)
 
 
 async def answer_nobody(request: Request, exc: Exception) -> None:

@@ -38,8 +38,8 @@ Asked = tuple[Any, JsonSchemaMode]  # a model, and whether it is asked for or an
 
 
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of every Operation among ``routes``."""
-    operations = [route for route in routes if isinstance(route, Operation)]
+    """The OpenAPI 3.1 document of every described Operation among ``routes``."""
+    operations = [r for r in routes if isinstance(r, Operation) and r.is_described]
     models: dict[Asked, None] = dict.fromkeys([(Problem, "serialization"), *_models(operations)])
     names, schemas = models_json_schema(list(models), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}

@@ -54,10 +54,14 @@ class Content:
 
 
 class Operation(Route):
-    """``errors``: statuses it answers beside those that follow from ``body``, ``form``, ``query``.
+    """One operation; ``is_described`` in /openapi.json.
+
+    ``errors``: statuses it answers beside those that follow from ``body``, ``form``, ``query``.
 
     ``max_body``: bytes, or what tells them from the request; a longer body is answered 413.
     """
+
+    is_described = True
 
     def __init__(
         self,

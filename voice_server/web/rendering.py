@@ -57,7 +57,7 @@ async def render(
     )
     tenant = connection.scope["state"].get("tenant", "")
     pcm = bytearray()
-    async with aclosing(service.speak(text, asked, tenant)) as items:
+    async with aclosing(service.speak(text, asked, tenant, door="generate")) as items:
         async for item in items:
             if isinstance(item, Frame):
                 pcm += item.pcm

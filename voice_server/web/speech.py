@@ -125,7 +125,7 @@ async def speak(request: Request, body: SpeechRequest) -> Response:
         instructions=body.instructions,
         seed=body.seed,
     )
-    items = service.speak(body.text, asked, request.scope["state"].get("tenant", ""))
+    items = service.speak(body.text, asked, request.scope["state"].get("tenant", ""), door="tts")
     return SpokenTurn(items, await codec(fmt), service.limits.send_deadline)
 
 
@@ -166,7 +166,7 @@ class Stream:
         except VoiceServerError as exc:
             await service.refuse(socket, exc)
             return
-        await service.converse(channel, scope["state"].get("tenant", ""))
+        await service.converse(channel, scope["state"].get("tenant", ""), door="stream")
 
 
 def _first_message(query: dict[str, str]) -> str:

@@ -64,11 +64,13 @@ class StreamTokens:
             await service.converse(channel, scope["state"].get("tenant", ""), defaults)
 
 
-async def accept(receive: Receive, send: Send) -> SocketChannel | None:
+async def accept(
+    receive: Receive, send: Send, subprotocol: str | None = None
+) -> SocketChannel | None:
     """The socket, open; None when the peer has gone meanwhile."""
     await receive()  # websocket.connect
     try:
-        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
     except OSError:
         return None
     return SocketChannel(receive, send)

@@ -1,0 +1,93 @@
+"""A refusal in the shape that a vendor's client turns into an exception of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from starlette.types import Scope
+
+from voice_server.core.errors import VoiceServerError
+
+# The header under which each vendor's clients find the number of a request.
+ID_HEADERS: Final[Mapping[str, str]] = {
+    "openai": "x-request-id",
+    "elevenlabs": "request-id",
+    "deepgram": "dg-request-id",
+    "cartesia": "x-request-id",
+    "telephony": "x-request-id",
+}
+# Of vendors that know no 422.
+_STATUS: Final = {"openai": {422: 400}, "deepgram": {422: 400}, "cartesia": {422: 400}}
+
+
+def request_id(scope: Scope) -> str:
+    """The number of this request: one for its answer, its refusal and its log."""
+    state: dict[str, Any] = scope.setdefault("state", {})
+    found: str = state.setdefault("request_id", f"req_{secrets.token_hex(12)}")
+    return found
+
+
+def refusal(
+    vendor: str, error: VoiceServerError, number: str
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers of an answer to a client of ``vendor``; ``number``: request_id."""
+    status = _STATUS.get(vendor, {}).get(error.status, error.status)
+    body = _BODIES.get(vendor, _plain)(error, status, number)
+    return status, body, {ID_HEADERS.get(vendor, "x-request-id"): number}
+
+
+def _openai(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
+    """https://platform.openai.com/docs/guides/error-codes"""
+    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
+        status, "server_error" if status >= 500 else "invalid_request_error"
+    )
+    code = {401: "invalid_api_key"}.get(status, error.code)
+    return {"error": {"message": str(error), "type": kind, "param": _field(error), "code": code}}
+
+
+def _elevenlabs(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
+    """https://elevenlabs.io/docs/eleven-api/resources/errors; a 422 lists the fields."""
+    if status == 422:
+        loc = ["body", *(_field(error) or "").split(".")]
+        return {"detail": [{"loc": loc, "msg": str(error), "type": "value_error"}]}
+    code = {401: "invalid_api_key", 429: "too_many_concurrent_requests", 503: "system_busy"}
+    known = {"unknown_voice": "voice_not_found", "unknown_backend": "model_not_found"}
+    said = code.get(status) or known.get(error.code, error.code)
+    return {"detail": {"status": said, "message": str(error), "request_id": number}}
+
+
+def _deepgram(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
+    """https://developers.deepgram.com/docs/errors"""
+    code = {401: "INVALID_AUTH", 429: "TOO_MANY_REQUESTS"}.get(status, error.code.upper())
+    return {"err_code": code, "err_msg": str(error), "request_id": number}
+
+
+def _cartesia(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
+    """https://docs.cartesia.ai/api-reference/errors"""
+    return {
+        "error_code": error.code,
+        "title": error.code.replace("_", " ").capitalize(),
+        "message": str(error),
+        "request_id": number,
+    }
+
+
+def _plain(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
+    return {"error": str(error), "code": error.code}
+
+
+def _field(error: VoiceServerError) -> str | None:
+    """The field that ``field › what was expected`` is about."""
+    name, separator, _ = str(error).partition(" › ")
+    return name if separator else None
+
+
+_BODIES: Final[Mapping[str, Callable[[VoiceServerError, int, str], dict[str, Any]]]] = {
+    "openai": _openai,
+    "elevenlabs": _elevenlabs,
+    "deepgram": _deepgram,
+    "cartesia": _cartesia,
+    "telephony": _plain,
+}
