@@ -87,6 +87,18 @@ def _comma_separated(value: object) -> object:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
+def _address(value: object) -> object:
+    """``HOST:PORT``; a port alone is on loopback."""
+    if not isinstance(value, str):
+        return value
+    host, _, port = value.strip().rpartition(":")
+    host = host or "127.0.0.1"
+    is_bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if is_bare_ipv6 or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise ValueError(f"expected HOST:PORT such as 127.0.0.1:10200, got {value!r:.60}")
+    return f"{host}:{int(port)}"
+
+
 class Settings(BaseSettings):
     """The server's settings. Each is the environment variable ``VOICE_SERVER_<NAME>``."""
 
@@ -114,6 +126,11 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
         default=(),
         description="Origins, with commas between, whose pages may use the server; * is any page.",
+    )
+    wyoming: Annotated[str, BeforeValidator(_address)] | None = Field(
+        default=None,
+        description="HOST:PORT for Home Assistant's Wyoming protocol, which knows no keys; unset "
+        "is none.",
     )
     data_dir: Path = Field(
         default=CHECKOUT / "data",

@@ -51,10 +51,12 @@ class Transcriber:
         self,
         make_pool: Callable[[], WorkerPool],
         *,
+        is_installed: Callable[[], bool] = lambda: True,
         idle: float = 300.0,
         load_patience: float = 120.0,
         patience: float = 600.0,
     ) -> None:
+        self.is_installed = is_installed  # reads a few files
         self._make_pool = make_pool
         self._idle = idle
         self._load_patience = load_patience
