@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.end_to_end.catalogue_server import serving
+from tests.end_to_end.catalogue_server import pitch_in, serving
 from tests.end_to_end.cli_process import run_cli, wait_for
 from tests.recordings import wav
 
@@ -43,6 +43,19 @@ def test_a_voice_is_cloned_shown_exported_deleted_and_imported(tmp_path: Path) -
         ("keys", "revoke", "nothing"),
     ):
         assert said(tmp_path, *wrong, status=2)[0].startswith("error: ")
+
+
+def test_a_cloned_voice_is_spoken_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(wav(3, 222))
+    said(tmp_path, "voices", "clone", "My Voice", str(tmp_path / "me.wav"))
+    for name in ("my_voice", "My Voice"):
+        sound = tmp_path / f"{name}.wav"
+        said(
+            tmp_path,
+            *("--voice", name, "--text", "One two three four.", "--output", str(sound)),
+        )
+        assert abs(pitch_in(sound.read_bytes()) - 222) < 12
+    assert any(line.startswith("my_voice\t") for line in said(tmp_path, "voices", "-b", "tone"))
 
 
 def test_a_running_server_takes_over_what_the_command_line_changes(tmp_path: Path) -> None:

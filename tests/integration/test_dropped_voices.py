@@ -30,8 +30,11 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def watched(tmp_path: Path) -> AsyncIterator[tuple[Path, Catalogue]]:
+async def watched(
+    tmp_path: Path, *, is_owner: bool = True
+) -> AsyncIterator[tuple[Path, Catalogue]]:
     catalogue = Catalogue(tmp_path / "data")
+    catalogue.is_owner = is_owner
     dropped = DroppedVoices(tmp_path / "voice_samples", catalogue)
     dropped.start()
     try:
@@ -177,13 +180,38 @@ async def test_a_restart_decodes_nothing_again(
         before = catalogue.get("old")
     index = tmp_path / "data" / "dropped" / "index.json"
     await until(index.exists)
-    (tmp_path / "data" / "dropped" / "stray.wav").touch()
     monkeypatch.setattr(
         "voice_server.control.dropped.prepare_sample", lambda *_: pytest.fail("decoded again")
     )
     async with watched(tmp_path) as (_, catalogue):
         assert catalogue.get("old") == before
-        assert not (tmp_path / "data" / "dropped" / "stray.wav").exists()
+
+
+async def test_the_owner_alone_removes_what_is_decoded_and_only_what_is_old(
+    tmp_path: Path,
+) -> None:
+    """A command beside a server, or a server beside a command, took away what the other spoke."""
+    cache = tmp_path / "data" / "dropped"
+    cache.mkdir(parents=True)
+    for name in ("young.wav", "old.wav"):
+        (cache / name).touch()
+    os.utime(cache / "old.wav", (1, 1))
+    async with watched(tmp_path, is_owner=False):
+        assert {path.name for path in cache.glob("*.wav")} == {"young.wav", "old.wav"}
+    async with watched(tmp_path):
+        assert {path.name for path in cache.glob("*.wav")} == {"young.wav"}
+
+
+async def test_what_is_decoded_already_counts_as_young_again(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (folder, catalogue):
+        (folder / "a.wav").write_bytes(wav())
+        await until(lambda: "a" in catalogue)
+        decoded = Path(catalogue.get("a").samples[0].path)
+    (tmp_path / "data" / "dropped" / "index.json").unlink()
+    os.utime(decoded, (1, 1))
+    async with watched(tmp_path, is_owner=False) as (_, catalogue):
+        assert catalogue.get("a").samples[0].path == str(decoded)
+        assert decoded.stat().st_mtime > 1_000_000_000
 
 
 async def test_a_damaged_index_costs_a_decoding_and_nothing_else(tmp_path: Path) -> None:

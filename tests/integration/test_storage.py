@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.stored import WAV, new, voice
+from voice_server.control.cloning import store_new
 from voice_server.core.errors import (
     ConfigError,
     Conflict,
@@ -44,9 +45,9 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Catalogue]:
+async def opened(folder: Path, *, is_owner: bool = True) -> AsyncIterator[Catalogue]:
     catalogue = Catalogue(folder)
-    await catalogue.load()
+    await catalogue.load(is_owner=is_owner)
     try:
         yield catalogue
     finally:
@@ -262,6 +263,10 @@ async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: 
             os.utime(path, (1, 1))
     (root / "being_made").mkdir()
     os.utime(root / "being_made", (4_000_000_000, 4_000_000_000))
+    before = files(tmp_path)
+    async with opened(tmp_path, is_owner=False) as catalogue:
+        assert "maya" in catalogue
+    assert files(tmp_path) == before, "the command line cleaned up beside a server that writes"
     async with opened(tmp_path) as catalogue:
         pass
     assert files(tmp_path) == [
@@ -410,6 +415,17 @@ async def test_what_another_process_changed_is_taken_over(tmp_path: Path) -> Non
         await there.update("theirs", name="Changed")
         await here.refresh()
         assert {v.name for v in here.voices()} == {"Changed", "Fallen"}
+
+
+async def test_of_two_processes_that_make_one_voice_one_is_told_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as here, opened(tmp_path, is_owner=False) as there:
+        await here.create(voice(), [new("a")])
+        with pytest.raises(Conflict, match="another process") as caught:
+            await there.create(voice(), [new("b")])
+        assert caught.value.code == "voice_exists"
+        assert files(tmp_path) == ["maya", "maya/a.orig.mp3", "maya/a.wav"]
+        renamed = await store_new(there, voice(), [new("c")], is_name_renamed=True)
+        assert (renamed.id, renamed.name) == ("maya_2", "Maya (2)")
 
 
 async def test_a_stamp_tells_of_a_change_once(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The real speech service inside this process: what the command line speaks with."""
+"""The real speech service inside this process: what the command line speaks with.
+
+A server may run on the same data folder: its voices are these, and nothing of them is changed here.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from voice_server.config import Config
 from voice_server.control.dropped import DroppedVoices
 from voice_server.speech.service import SpeechService
 from voice_server.storage.catalogue import Catalogue
+from voice_server.storage.database import database_of
 from voice_server.workers.environments import spec_for
 from voice_server.workers.pool import WorkerPool
 
 
 @asynccontextmanager
 async def engine(config: Config) -> AsyncIterator[SpeechService]:
-    """A running service over the backends of ``config.start`` and the dropped voices.
+    """A running service over the backends of ``config.start`` and all voices there are.
 
     The backends must be installed. Their workers may still be loading: speaking waits for them.
     """
@@ -27,10 +31,12 @@ async def engine(config: Config) -> AsyncIterator[SpeechService]:
         )
         for name in config.start
     }
-    catalogue = Catalogue(config.settings.data_dir)
-    dropped = DroppedVoices(config.settings.voice_samples_dir, catalogue)
+    settings = config.settings
+    catalogue = Catalogue(settings.data_dir, database=database_of(settings))
+    dropped = DroppedVoices(settings.voice_samples_dir, catalogue)
     service = SpeechService(config, pools, catalogue)
     await service.start()
+    await catalogue.load()
     dropped.start()
     try:
         await dropped.scanned.wait()
@@ -38,3 +44,4 @@ async def engine(config: Config) -> AsyncIterator[SpeechService]:
     finally:
         await dropped.stop()
         await service.stop()
+        await catalogue.close()

@@ -3,12 +3,15 @@
     change in the folder ─► look at all of it ─► still being copied? ─yes─► look again soon
                                                        └─no─► decode ─► catalogue, or a problem
 
-What was decoded is remembered by name, size and time, so that a restart decodes nothing.
+What was decoded is remembered by name, size and time, so that a restart decodes nothing. Several
+processes may look at one folder: they decode to the same files, and the owner of the data folder
+alone removes any, once nobody has wanted them for an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -35,6 +38,8 @@ _LOOK_AGAIN = 0.15
 # A file that was written this recently may still be growing.
 _SETTLING = 1.0
 _MAX_TRANSCRIPT_BYTES = 64 * 1024
+# What was decoded this recently may be in the memory of a process that has not written it down.
+_WANTED = 3_600.0
 
 Signature = list[int]
 
@@ -122,10 +127,17 @@ class DroppedVoices:
         self._cache.mkdir(parents=True, exist_ok=True)
         if not self._files:
             self._files = self._remembered()
-            kept = {Path(f.sample.path).name for f in self._files.values() if f.sample}
-            for path in self._cache.iterdir():
-                if path.name != "index.json" and path.name not in kept:
-                    path.unlink(missing_ok=True)
+            if self._catalogue.is_owner:
+                self._clean()
+
+    def _clean(self) -> None:
+        """Remove what is decoded of files that are not there any more."""
+        kept = {Path(f.sample.path).name for f in self._files.values() if f.sample}
+        for path in self._cache.iterdir():
+            if path.name != "index.json" and path.name not in kept:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _WANTED:
+                        path.unlink()
 
     async def _look(self) -> bool:
         """One look at the folder. True when a file in it is still being written."""
@@ -194,7 +206,9 @@ class DroppedVoices:
         try:
             prepared, _ = prepare_sample(path, transcript, self._limits)
             wav = self._cache / f"{prepared.sha256[:32]}.wav"
-            if not wav.exists():
+            try:
+                os.utime(wav)
+            except FileNotFoundError:
                 write_atomic(wav, prepared.wav)
         except VoiceServerError as exc:
             made.problem = Problem(str(path), str(exc), exc.code)

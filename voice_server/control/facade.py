@@ -28,8 +28,8 @@ T = TypeVar("T")
 class VoiceManager:
     """A folder of voices: ``folder/<voice id>/`` holds the recordings, ``catalog.db`` the rest.
 
-    ``database_url`` opens a server's catalogue instead, whose recordings are in ``folder``. One
-    process at a time may use a folder. Errors are those of ``voice_server.core.errors``.
+    ``database_url`` opens a server's catalogue instead, whose recordings are in ``folder``. Errors
+    are those of ``voice_server.core.errors``.
     """
 
     def __init__(self, folder: str | Path = "./voices", *, database_url: str | None = None) -> None:

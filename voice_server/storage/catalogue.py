@@ -4,7 +4,7 @@
     turn ─► resolve ──────────────────────────────────────────────► memory
 
 All voices are held in memory, so that a turn finds its voice without waiting for anything. One
-process owns a data folder.
+process owns a data folder (``ownership``) and cleans it up; others may change voices beside it.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Catalogue:
     """All voices. Used from one event loop. ``load`` it once; without that nothing is stored yet.
 
     ``problems`` are files that should have been voices, by path. ``prompts_used``: when each
-    folder for prepared prompts was last asked for.
+    folder for prepared prompts was last asked for. ``is_owner``: this process owns the folder.
     """
 
     def __init__(
         self, data_dir: Path, *, database: Database | None = None, voices_dir: Path | None = None
     ) -> None:
         # Workers run elsewhere: what they are told are whole paths.
-        data_dir = data_dir.absolute()
-        self.data_dir = data_dir
+        self.data_dir = data_dir = data_dir.absolute()
+        self.is_owner = False
         self.prompts_used: dict[str, float] = {}
         self._cache = str(data_dir / "prompts")
         self.database = database or Database(sqlite_url(data_dir / "voice_server.db"))
@@ -100,9 +100,7 @@ class Catalogue:
         return voice
 
     def find(self, name: str) -> Voice:
-        """The voice of this id, or the only one of this name. Raises UnknownVoice, which names the
-        ids where several have it.
-        """
+        """The voice of this id, or the only one of this name. Raises UnknownVoice."""
         return self._index.get(name) or self._index.named(name) or self.get(name)
 
     def voices(self) -> Sequence[Voice]:
@@ -131,13 +129,17 @@ class Catalogue:
 
     # -- starting --------------------------------------------------------------------------------
 
-    async def load(self) -> None:
-        """Take every stored voice into memory, and sweep up after a crash in the background."""
+    async def load(self, *, is_owner: bool = False) -> None:
+        """Take every stored voice into memory. The owner of the folder also sweeps up after a
+        crash, in the background; to others, a file without a row may be what somebody writes.
+        """
+        self.is_owner = is_owner
         await asyncio.to_thread(self.data_dir.mkdir, parents=True, exist_ok=True)
         started = time.time() - CLOCK_SLACK
         for voice in await voice_rows.load(self.database, self._files):
             self._put(voice)
-        self._reconciling = asyncio.create_task(self._reconcile(started))
+        if is_owner:
+            self._reconciling = asyncio.create_task(self._reconcile(started))
 
     async def refresh(self) -> None:
         """Take over what another process, such as the command line, has changed."""
@@ -352,11 +354,9 @@ class Catalogue:
                 f"voice {voice.id!r} exists already; choose another name, or delete it first",
                 code="voice_exists",
             )
-        name = voice.name
-        if is_name_unique and (
-            name.casefold() in self._claimed_names or self._index.has_name(name)
-        ):
-            raise _name_taken(name)
+        is_claimed = voice.name.casefold() in self._claimed_names
+        if is_name_unique and (is_claimed or self._index.has_name(voice.name)):
+            raise _name_taken(voice.name)
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from voice_server.core.errors import ConfigError, StorageFull
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from voice_server.config import Settings
+
 logger = logging.getLogger(__name__)
 
 HEAD = "0001"
@@ -30,6 +32,14 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return f"sqlite+aiosqlite:///{path}"
+
+
+def database_of(settings: Settings) -> Database:
+    """The database that the settings name; nothing is opened yet."""
+    url = settings.database_url
+    # Absolute, because the working directory may change.
+    default = sqlite_url(settings.data_dir.absolute() / "voice_server.db")
+    return Database(url.get_secret_value() if url else default)
 
 
 class Database:

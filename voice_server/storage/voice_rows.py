@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voice_server.core.errors import Conflict
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage.database import Database
 from voice_server.storage.quick import Row, read_quickly
@@ -37,10 +38,19 @@ def sample_row(voice_id: str, position: int, sample: Sample) -> dict[str, Any]:
 
 
 async def insert(connection: AsyncConnection, voice: Voice) -> None:
-    """Write a voice that is not there, with its samples."""
+    """Write a voice that is not there, with its samples. Raises Conflict."""
+    from sqlalchemy.exc import IntegrityError
+
     from voice_server.storage import schema
 
-    await connection.execute(schema.voices.insert(), voice_row(voice))
+    try:
+        await connection.execute(schema.voices.insert(), voice_row(voice))
+    except IntegrityError as exc:
+        raise Conflict(
+            f"voice {voice.id!r} exists already: another process has just made it; choose another "
+            "name",
+            code="voice_exists",
+        ) from exc
     rows = [sample_row(voice.id, i, sample) for i, sample in enumerate(voice.samples)]
     if rows:
         await connection.execute(schema.samples.insert(), rows)

@@ -17,7 +17,7 @@ from voice_server.control.preparing import Preparing
 from voice_server.control.transcription import Transcriber, not_installed
 from voice_server.speech.service import SpeechService
 from voice_server.storage.catalogue import Catalogue
-from voice_server.storage.database import Database
+from voice_server.storage.database import database_of
 from voice_server.storage.keyring import Keyring
 from voice_server.web import (
     generation,
@@ -29,7 +29,7 @@ from voice_server.web import (
     profiles,
     projects,
 )
-from voice_server.workers.environments import spec_for
+from voice_server.workers.environments import Environment, spec_for
 from voice_server.workers.pool import WorkerPool
 from voice_server.workers.process import WorkerSpec
 
@@ -45,26 +45,27 @@ def routes() -> list[BaseRoute]:
 
 def catalogue_of(settings: Settings) -> Catalogue:
     """The catalogue that the settings describe; nothing is read yet."""
-    url = settings.database_url
-    database = Database(url.get_secret_value()) if url else None
-    return Catalogue(settings.data_dir, database=database)
+    return Catalogue(settings.data_dir, database=database_of(settings))
 
 
 @asynccontextmanager
 async def running(state: State, config: Config) -> AsyncIterator[ControlPlane]:
     """Load the catalogue, watch the samples folder, serve the doors; end all of it afterwards.
 
-    ``state`` holds ``catalogue``, ``keyring`` and ``speech``, and gets the rest.
+    The caller owns the data folder. ``state`` holds ``catalogue``, ``keyring`` and ``speech``, and
+    gets the rest.
     """
     settings = config.settings
     catalogue: Catalogue = state.catalogue
     keyring: Keyring = state.keyring
-    transcriber = Transcriber(lambda: _transcribing_pool(config))
+    transcriber = Transcriber(
+        lambda: _transcribing_pool(config), is_installed=lambda: _has_transcriber(config)
+    )
     plane = ControlPlane(settings, catalogue, keyring, transcriber.text)
     state.control, state.transcriber = plane, transcriber
     state.batches = generation.Batches()
     state.models = _models(config, state.speech)
-    await asyncio.gather(catalogue.load(), keyring.load())
+    await asyncio.gather(catalogue.load(is_owner=True), keyring.load())
     dropped = DroppedVoices(settings.voice_samples_dir, catalogue)
     dropped.start()
     plane.start()
@@ -80,6 +81,10 @@ async def running(state: State, config: Config) -> AsyncIterator[ControlPlane]:
         await plane.stop()
         await dropped.stop()
         await catalogue.close()
+
+
+def _has_transcriber(config: Config) -> bool:
+    return TRANSCRIBER in config.backends and Environment(TRANSCRIBER, config).health() is None
 
 
 def _transcribing_pool(config: Config) -> WorkerPool:
