@@ -18,13 +18,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voice_server.audio.formats import sound_format
 from voice_server.config import Config
-from voice_server.core.errors import NotFound, VoiceServerError
+from voice_server.core.errors import ConfigError, NotFound, VoiceServerError
 from voice_server.speech.service import SpeechService
 from voice_server.storage.keyring import Keyring
+from voice_server.storage.ownership import owned
 from voice_server.web import (
     backends,
     control,
@@ -81,10 +82,11 @@ class Application:
         self.state.catalogue = catalogue
         self.state.speech = self.service
         self.state.keyring = Keyring(catalogue.database)
+        self._refusal = ""
         self._asgi = errors.Boundary(_guarded(self.router, config, self.state.keyring))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._asgi(scope, receive, send)
+        await self._asgi(scope, receive, self._plain(send) if scope["type"] == "lifespan" else send)
 
     async def drain(self) -> bool:
         """Be unready, refuse new turns and let running ones finish, for ``drain_timeout`` at most.
@@ -95,14 +97,29 @@ class Application:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.service.start()
-        async with control.running(self.state, self.service.config):
-            preloading = asyncio.create_task(self._preload())
-            try:
-                yield
-            finally:
-                preloading.cancel()
-                await self.service.stop()
+        try:
+            with owned(self.service.config.settings.data_dir):
+                await self.service.start()
+                async with control.running(self.state, self.service.config):
+                    preloading = asyncio.create_task(self._preload())
+                    try:
+                        yield
+                    finally:
+                        preloading.cancel()
+                        await self.service.stop()
+        except ConfigError as exc:
+            self._refusal = str(exc)
+            raise
+
+    def _plain(self, send: Send) -> Send:
+        """A setting that is wrong is told in its own words, not as a traceback."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._refusal:
+                message = {**message, "message": self._refusal}
+            await send(message)
+
+        return told
 
     async def _preload(self) -> None:
         """Import the codecs before anybody asks for one: that holds all others up for a moment."""
