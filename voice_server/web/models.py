@@ -6,12 +6,13 @@ import asyncio
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from voice_server.control.models import Models, ModelState
 from voice_server.control.samples import plain_wav
-from voice_server.control.transcription import Transcriber
+from voice_server.control.transcription import Transcriber, Transcript
 from voice_server.core.errors import SynthesisFailed
 from voice_server.speech.service import SpeechService
 from voice_server.web.errors import error_of
@@ -119,21 +120,28 @@ async def unload(request: Request, query: UnloadQuery) -> Loaded:
 
 async def transcribe(request: Request, query: TranscribeQuery, form: TranscribeForm) -> Transcribed:
     """Write down what is said in a recording, audio or video."""
-    transcriber: Transcriber = request.app.state.transcriber
     verbose = form.verbose if query.verbose is None else query.verbose
-    wav, duration = await asyncio.to_thread(plain_wav, await read_upload(form.file))
-    try:
-        told = await transcriber.transcribe(wav, form.language, has_words=verbose)
-    except SynthesisFailed as exc:
-        # Some of what workers refuse is the client's fault.
-        told_why = {"msg": str(exc), "code": exc.code, "retryable": exc.retryable}
-        raise error_of(told_why) from None
+    told, duration = await written_down(request, form.file, form.language, has_words=verbose)
     return Transcribed(
         text=told.text,
         duration=round(duration, 3),
         language=told.language,
         segments=told.segments if verbose else None,
     )
+
+
+async def written_down(
+    request: Request, file: UploadFile, language: str | None, *, has_words: bool
+) -> tuple[Transcript, float]:
+    """What is said in an uploaded recording, and its seconds. Raises VoiceServerError."""
+    transcriber: Transcriber = request.app.state.transcriber
+    wav, duration = await asyncio.to_thread(plain_wav, await read_upload(file))
+    try:
+        return await transcriber.transcribe(wav, language, has_words=has_words), duration
+    except SynthesisFailed as exc:
+        # Some of what workers refuse is the client's fault.
+        told_why = {"msg": str(exc), "code": exc.code, "retryable": exc.retryable}
+        raise error_of(told_why) from None
 
 
 def _models(request: Request) -> Models:

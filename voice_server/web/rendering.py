@@ -10,11 +10,12 @@ from starlette.requests import HTTPConnection
 from voice_server.audio.formats import SOURCE_RATE
 from voice_server.core import wire
 from voice_server.core.delivery import Frame
-from voice_server.core.errors import RequestError, TooLarge, UnknownVoice, VoiceServerError
+from voice_server.core.errors import UnknownVoice, VoiceServerError
 from voice_server.core.voices import Voice, can_speak
 from voice_server.speech.service import READY_TIMEOUT, SpeechService
 from voice_server.storage.catalogue import Catalogue
 from voice_server.web.errors import error_of
+from voice_server.web.sound import check_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,7 @@ async def render(
     fails is an error of the whole.
     """
     service: SpeechService = connection.app.state.speech
-    if not text.strip():
-        raise RequestError("text › expected something to say", code="no_text")
-    if len(text) > service.limits.max_turn_chars:
-        raise TooLarge(f"text › expected at most {service.limits.max_turn_chars} characters")
+    check_text(service, text)
     if backend is None:
         backend = await backend_for(connection, voice)
     asked = wire.Configure(

@@ -14,12 +14,21 @@ from starlette.types import Receive, Scope, Send
 from voice_server.audio.encode import Encoder, make_encoder
 from voice_server.audio.formats import Format
 from voice_server.core.delivery import Frame
-from voice_server.core.errors import RequestError, VoiceServerError
+from voice_server.core.errors import RequestError, TooLarge, VoiceServerError
+from voice_server.speech.service import SpeechService
 from voice_server.web.errors import error_of
 
 logger = logging.getLogger(__name__)
 
 Items = AsyncGenerator[dict[str, Any] | Frame, None]
+
+
+def check_text(service: SpeechService, text: str, field: str = "text") -> None:
+    """Whether a whole text can be a turn. Raises RequestError (``no_text``), TooLarge."""
+    if not text.strip():
+        raise RequestError(f"{field} › expected something to say", code="no_text")
+    if len(text) > service.limits.max_turn_chars:
+        raise TooLarge(f"{field} › expected at most {service.limits.max_turn_chars} characters")
 
 
 async def codec(fmt: Format) -> Encoder:
@@ -59,6 +68,14 @@ class SpokenTurn(Response):
         self.init_headers({"Content-Type": encoder.content_type, **always, **(headers or {})})
         del self.headers["content-length"]
 
+    def _render(self, item: dict[str, Any] | Frame) -> bytes:
+        """What the body says of a frame, or of a message after the first one."""
+        return self._encoder.encode(item.pcm) if isinstance(item, Frame) else b""
+
+    def _finish(self) -> bytes:
+        """The end of the body."""
+        return self._encoder.finish()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         speaking = asyncio.create_task(self._speak(send))
         watching = asyncio.create_task(_disconnection(receive))
@@ -77,16 +94,17 @@ class SpokenTurn(Response):
         async with aclosing(self._items) as items:
             try:
                 async for item in items:
-                    if isinstance(item, Frame):
-                        if not has_begun:
-                            has_begun = True
-                            await self._begin(send)
-                        await self._send(send, self._encoder.encode(item.pcm))
-                    elif item["type"] == "error":
+                    if isinstance(item, dict) and item["type"] == "error":
                         raise error_of(item)
+                    data = self._render(item)
+                    if isinstance(item, Frame) and not has_begun:
+                        has_begun = True
+                        await self._begin(send)
+                    if has_begun:
+                        await self._send(send, data)
                 if not has_begun:
                     raise RequestError("nothing in this text can be spoken", code="no_text")
-                await self._send(send, self._encoder.finish(), is_last=True)
+                await self._send(send, self._finish(), is_last=True)
             except VoiceServerError as exc:
                 if not has_begun:
                     raise

@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from voice_server.audio.formats import ENCODINGS, SOURCE_RATE, Format, sound_format
 from voice_server.core import wire
-from voice_server.core.errors import RequestError, TooLarge, VoiceServerError
+from voice_server.core.errors import RequestError, VoiceServerError
 from voice_server.speech.conversation import Channel
 from voice_server.speech.service import SpeechService
 from voice_server.web.operations import Body, Content, Operation, check
-from voice_server.web.sound import SpokenTurn, codec
+from voice_server.web.sound import SpokenTurn, check_text, codec
 from voice_server.web.stream_tokens import accept, query_of
 
 _NAMES = {"pcm": "pcm_s16le", "mulaw": "pcm_mulaw", "alaw": "pcm_alaw"}
@@ -112,10 +112,7 @@ async def speak(request: Request, body: SpeechRequest) -> Response:
     breaks off: a body with its end is whole.
     """
     service: SpeechService = request.app.state.speech
-    if not body.text.strip():
-        raise RequestError("text › expected something to say", code="no_text")
-    if len(body.text) > service.limits.max_turn_chars:
-        raise TooLarge(f"text › expected at most {service.limits.max_turn_chars} characters")
+    check_text(service, body.text)
     fmt = body.format.resolved()
     asked = wire.Configure(
         voice=body.voice,

@@ -92,7 +92,7 @@ Found = list[tuple[Voice, list[str]]]
 
 def _found(service: SpeechService, catalogue: Catalogue, query: VoiceQuery) -> Found:
     """The voices that match, with the backends that speak them."""
-    found = _all(service, catalogue)
+    found = every_voice(service, catalogue)
     # One test after the other, and none that was not asked for: there may be many voices.
     if query.kind is not None:
         found = [entry for entry in found if entry[0].kind == query.kind]
@@ -107,7 +107,8 @@ def _found(service: SpeechService, catalogue: Catalogue, query: VoiceQuery) -> F
     return found
 
 
-def _all(service: SpeechService, catalogue: Catalogue) -> Found:
+def every_voice(service: SpeechService, catalogue: Catalogue) -> Found:
+    """Every voice that was made, newest first, then those built in; and which backends speak it."""
     infos = {name: pool.info for name, pool in service.pools.items() if pool.info is not None}
     # Which backends speak a voice depends on nothing but what the voice is made of.
     able: dict[tuple[bool, bool], list[str]] = {}

@@ -6,7 +6,9 @@ from types import ModuleType
 
 from starlette.routing import BaseRoute
 
-_DOORS: tuple[ModuleType, ...] = ()
+from voice_server.web.vendors import openai, openai_transcription
+
+_DOORS: tuple[ModuleType, ...] = (openai, openai_transcription)
 
 
 def routes() -> list[BaseRoute]:

@@ -18,6 +18,9 @@ ID_HEADERS: Final[Mapping[str, str]] = {
     "cartesia": "x-request-id",
     "telephony": "x-request-id",
 }
+# What OpenAI and ElevenLabs call some of our codes; which field OpenAI's clients are told of.
+_CODES: Final = {"unknown_voice": "voice_not_found", "unknown_backend": "model_not_found"}
+_PARAMS: Final = {"unknown_voice": "voice", "unknown_backend": "model"}
 # Of vendors that know no 422.
 _STATUS: Final = {"openai": {422: 400}, "deepgram": {422: 400}, "cartesia": {422: 400}}
 
@@ -43,8 +46,9 @@ def _openai(error: VoiceServerError, status: int, number: str) -> dict[str, Any]
     kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "server_error" if status >= 500 else "invalid_request_error"
     )
-    code = {401: "invalid_api_key"}.get(status, error.code)
-    return {"error": {"message": str(error), "type": kind, "param": _field(error), "code": code}}
+    code = {401: "invalid_api_key"}.get(status) or _CODES.get(error.code, error.code)
+    param = _field(error) or _PARAMS.get(error.code)
+    return {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
 
 
 def _elevenlabs(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
@@ -53,8 +57,7 @@ def _elevenlabs(error: VoiceServerError, status: int, number: str) -> dict[str, 
         loc = ["body", *(_field(error) or "").split(".")]
         return {"detail": [{"loc": loc, "msg": str(error), "type": "value_error"}]}
     code = {401: "invalid_api_key", 429: "too_many_concurrent_requests", 503: "system_busy"}
-    known = {"unknown_voice": "voice_not_found", "unknown_backend": "model_not_found"}
-    said = code.get(status) or known.get(error.code, error.code)
+    said = code.get(status) or _CODES.get(error.code, error.code)
     return {"detail": {"status": said, "message": str(error), "request_id": number}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +21,9 @@ from voice_server.web.vendors.errors import ID_HEADERS, request_id
 
 SOUND = {200: Content(("audio/mpeg", "application/octet-stream"), "The sound")}
 JSON = {200: Content(("application/json",), "What the vendor answers")}
+
+Translate = Callable[[HTTPConnection], Awaitable[Translation]]
+"""Makes the translation of one connection. What it raises is answered in place of the handshake."""
 
 
 class Body(BaseModel):
@@ -68,15 +71,9 @@ class VendorOperation(Operation):
 
 
 class VendorSocket(WebSocketRoute):
-    """A WebSocket for clients of ``vendor``.
+    """A WebSocket for clients of ``vendor``."""
 
-    ``translate`` makes the translation of one connection; what it raises is answered in place of
-    the handshake.
-    """
-
-    def __init__(
-        self, vendor: str, path: str, translate: Callable[[HTTPConnection], Translation]
-    ) -> None:
+    def __init__(self, vendor: str, path: str, translate: Translate) -> None:
         super().__init__(path, _Socket(vendor, translate))
         self.vendor = vendor
 
@@ -89,7 +86,7 @@ class VendorSocket(WebSocketRoute):
 class _Socket:
     """The ASGI application behind the route."""
 
-    def __init__(self, vendor: str, translate: Callable[[HTTPConnection], Translation]) -> None:
+    def __init__(self, vendor: str, translate: Translate) -> None:
         self._vendor = vendor
         self._translate = translate
 
@@ -97,7 +94,7 @@ class _Socket:
         service: SpeechService = scope["app"].state.speech
         connection = HTTPConnection(scope)
         try:
-            translation = self._translate(connection)
+            translation = await self._translate(connection)
         except VoiceServerError as exc:
             service.metrics.refused.labels(exc.code).inc()
             await deny(scope, receive, send, exc)

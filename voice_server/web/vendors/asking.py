@@ -1,0 +1,71 @@
+"""What a vendor's client asks for, as a configuration of ours: backend, voice, options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from starlette.requests import HTTPConnection
+
+from voice_server.core import wire
+from voice_server.core.errors import UnknownVoice
+from voice_server.speech.service import SpeechService
+from voice_server.web.vendors.channel import DEFAULTS
+
+
+async def configuration(
+    connection: HTTPConnection,
+    *,
+    voice: str | None,
+    model: str | None,
+    own_models: re.Pattern[str],
+    stand_ins: Collection[str] = (),
+    speed: float | None = None,
+    instructions: str | None = None,
+    language: str | None = None,
+    timestamps: bool = False,
+    audio_format: wire.AudioFormat = DEFAULTS.format,
+) -> wire.Configure:
+    """The configuration of a turn.
+
+    A model that ``own_models`` match is the vendor's: then the first backend speaks that knows the
+    voice, the default one before others. Any other model is a backend by name. A voice of
+    ``stand_ins`` that nobody knows is the backend's default one. Backends that take no instructions
+    are given none, as with the vendors' own models; a speed of 1 is no wish.
+
+    Raises UnknownBackend; an unknown voice is found out when the turn begins.
+    """
+    service: SpeechService = connection.app.state.speech
+    is_named = bool(model) and not own_models.fullmatch(model or "")
+    backend, _ = service.pool(model if is_named else None)
+    info = await service.info(backend)
+    if not _speaks(service, backend, voice):
+        others = [] if is_named else [name for name in service.pools if name != backend]
+        able = next((name for name in others if _speaks(service, name, voice)), None)
+        if able is not None:
+            backend, info = able, await service.info(able)
+        elif voice in stand_ins:
+            voice = None
+    return wire.Configure(
+        voice=voice or None,
+        backend=backend,
+        opts={"speed": speed} if speed not in (None, 1.0) else {},
+        instructions=(instructions or None) if info.instructs else None,
+        language=language,
+        timestamps=timestamps,
+        format=audio_format,
+        framing=DEFAULTS.framing,
+    )
+
+
+def _speaks(service: SpeechService, backend: str, voice: str | None) -> bool:
+    info, config = service.pools[backend].info, service.config.backend(backend)
+    if info is None:
+        return False
+    try:
+        service.catalogue.resolve(
+            voice, backend, info, default=config.voice, aliases=config.aliases
+        )
+    except UnknownVoice:
+        return False
+    return True

@@ -1,0 +1,213 @@
+"""OpenAI's speech: ``POST /v1/audio/speech`` and the lists beside it.
+
+https://platform.openai.com/docs/api-reference/audio
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from voice_server.audio.formats import SOURCE_RATE, Format, sound_format
+from voice_server.control.plane import ControlPlane
+from voice_server.core.delivery import Frame
+from voice_server.core.errors import RequestError
+from voice_server.core.voices import Voice
+from voice_server.speech.service import SpeechService
+from voice_server.web.operations import Upload
+from voice_server.web.sound import Items, SpokenTurn, check_text, codec
+from voice_server.web.uploads import MAX_UPLOAD, read_upload
+from voice_server.web.vendors.asking import configuration
+from voice_server.web.vendors.operation import SOUND, Body, VendorOperation
+from voice_server.web.voices import every_voice
+
+VOICES: Final = (
+    *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
+    *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
+)
+MODELS: Final = re.compile(r"tts-1(-hd)?(-\d+)?|gpt-[\w.-]*(tts|audio)[\w.-]*")
+_LISTED: Final = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+# The response format, ours, and the Content-Type that OpenAI sends.
+_FORMATS: Final[dict[str, tuple[str, str]]] = {
+    "mp3": ("mp3", "audio/mpeg"),
+    "opus": ("opus", "audio/opus"),
+    "aac": ("aac", "audio/aac"),
+    "flac": ("flac", "audio/flac"),
+    "wav": ("wav", "audio/wav"),
+    "pcm": ("pcm_s16le", "audio/pcm"),
+}
+_TOKEN_SAMPLES: Final = SOURCE_RATE // 20  # an output token is 50 ms
+
+
+class NamedVoice(Body):
+    """A voice of one's own."""
+
+    id: str = Field(max_length=200)
+
+
+class SpeechRequest(Body):
+    """The body of ``POST /v1/audio/speech``."""
+
+    input: str
+    model: str = Field(default="tts-1", max_length=200)
+    voice: Annotated[str, Field(max_length=200)] | NamedVoice = ""
+    instructions: str | None = Field(default=None, max_length=4_096)
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
+    speed: float | None = Field(default=None, ge=0.25, le=4)
+    stream_format: Literal["audio", "sse"] | None = None
+
+
+class VoiceForm(Body):
+    """The form of ``POST /v1/audio/voices``."""
+
+    name: str
+    audio_sample: Upload
+    consent: str = Field(description="The id of a consent recording, or what was agreed to.")
+
+
+class _Events(SpokenTurn):
+    """The sound of a turn as ``speech.audio.delta`` events, and ``speech.audio.done``."""
+
+    _samples = 0
+    characters = 0
+
+    def _render(self, item: dict[str, Any] | Frame) -> bytes:
+        if isinstance(item, Frame):
+            self._samples += len(item.pcm) // 2
+        return _delta(super()._render(item))
+
+    def _finish(self) -> bytes:
+        output = -(-self._samples // _TOKEN_SAMPLES)
+        usage = {"input_tokens": self.characters, "output_tokens": output}
+        usage["total_tokens"] = self.characters + output
+        return _delta(super()._finish()) + _event({"type": "speech.audio.done", "usage": usage})
+
+
+def _delta(sound: bytes) -> bytes:
+    if not sound:
+        return b""
+    audio = base64.b64encode(sound).decode()
+    return _event({"type": "speech.audio.delta", "audio": audio})
+
+
+def _event(message: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(message).encode() + b"\n\n"
+
+
+async def speak(request: Request, body: SpeechRequest) -> Response:
+    """Speak a text."""
+    service: SpeechService = request.app.state.speech
+    check_text(service, body.input, "input")
+    asked = await configuration(
+        request,
+        voice=body.voice if isinstance(body.voice, str) else body.voice.id,
+        model=body.model,
+        own_models=MODELS,
+        stand_ins=VOICES,
+        speed=body.speed,
+        instructions=body.instructions,
+    )
+    encoding, content_type = _FORMATS[body.response_format or "mp3"]
+    encoder = await codec(_format(encoding))
+    tenant = request.scope["state"].get("tenant", "")
+    items: Items = service.speak(body.input, asked, tenant, door="openai")
+    deadline = service.limits.send_deadline
+    if body.stream_format == "sse":
+        events = _Events(items, encoder, deadline, {"Content-Type": "text/event-stream"})
+        events.characters = len(body.input)
+        return events
+    return SpokenTurn(items, encoder, deadline, {"Content-Type": content_type})
+
+
+def _format(encoding: str) -> Format:
+    return sound_format(encoding, SOURCE_RATE)
+
+
+async def models(request: Request) -> Response:
+    """OpenAI's model names, which mean the default backend, and the running backends."""
+    names = [*_LISTED, *request.app.state.speech.pools]
+    data = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "voice-server"} for name in names
+    ]
+    return JSONResponse({"object": "list", "data": data})
+
+
+async def model(request: Request) -> Response:
+    """One model."""
+    name: str = request.path_params["model"]
+    if not MODELS.fullmatch(name):
+        request.app.state.speech.pool(name)
+    described = {"id": name, "object": "model", "created": 0, "owned_by": "voice-server"}
+    return JSONResponse(described)
+
+
+async def audio_models(request: Request) -> Response:
+    """The models that speak, as Open WebUI asks for them."""
+    names = [*_LISTED, *request.app.state.speech.pools]
+    return JSONResponse({"models": [{"id": name, "name": name} for name in names]})
+
+
+async def voices(request: Request) -> Response:
+    """Every voice, and OpenAI's names, as Open WebUI asks for them."""
+    state = request.app.state
+    found = [voice for voice, _ in every_voice(state.speech, state.catalogue)]
+    known = {voice.id for voice in found}
+    listed = [{"id": voice.id, "name": voice.display_name or voice.name} for voice in found]
+    listed += [{"id": name, "name": name.capitalize()} for name in VOICES if name not in known]
+    return JSONResponse({"voices": listed})
+
+
+async def clone(request: Request, form: VoiceForm) -> Response:
+    """Make a voice of a recording, with the consent of its speaker."""
+    if not form.consent.strip():
+        raise RequestError("consent › say which consent of the speaker there is")
+    plane: ControlPlane = request.app.state.control
+    made = await plane.cloning.clone(
+        await read_upload(form.audio_sample),
+        name=form.name,
+        source="openai",
+        consent={"statement": form.consent},
+    )
+    return JSONResponse(_created(made.voice))
+
+
+def _created(voice: Voice) -> dict[str, Any]:
+    return {
+        "object": "audio.voice",
+        "id": voice.id,
+        "name": voice.name,
+        "created_at": voice.created_at,
+    }
+
+
+async def here(request: Request) -> Response:
+    """An answer for clients that open a connection before they need it."""
+    return JSONResponse({"object": "voice-server"})
+
+
+def routes() -> list[BaseRoute]:
+    def max_body(request: Request) -> int:
+        # A character takes twelve bytes at most, as an escaped pair.
+        service: SpeechService = request.app.state.speech
+        return 12 * service.limits.max_turn_chars + 65_536
+
+    path, name = "/v1/audio/voices", "openai"
+    return [
+        VendorOperation(
+            *(name, "POST", "/v1/audio/speech", speak, SOUND), body=SpeechRequest, max_body=max_body
+        ),
+        VendorOperation(name, "GET", "/v1/models", models),
+        VendorOperation(name, "GET", "/v1/models/{model}", model),
+        VendorOperation(name, "GET", "/v1/audio/models", audio_models),
+        VendorOperation(name, "GET", path, voices),
+        VendorOperation(name, "POST", path, clone, form=VoiceForm, max_body=MAX_UPLOAD),
+        VendorOperation(name, "GET", "/v1", here),
+        VendorOperation(name, "GET", "/v1/", here),
+    ]
