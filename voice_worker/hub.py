@@ -1,0 +1,91 @@
+"""Where one file of a model is: in a folder, in the hub's cache, or to be fetched from the hub.
+
+For backends whose venv holds ``huggingface_hub``; it is imported when a file is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from voice_worker.backend import BackendError
+
+# The hub's own client tries for half a minute, per file, before it says that there is no network.
+PATIENCE = 5.0
+
+
+def locate(repo: str, name: str, revision: str | None = None, folder: Path | None = None) -> Path:
+    """The local path of the file ``name`` of the hub's repository ``repo``.
+
+    ``folder``: laid out as the repository is (``hf download REPO --local-dir FOLDER``); with it
+    nothing else is looked at. Without it the cache is, and then the network.
+
+    Raises BackendError ``model_missing``, within seconds, with what to download where.
+    """
+    if folder is not None:
+        if (folder / name).is_file():
+            return folder / name
+        raise _missing(f"{folder} has no {name}", repo, name)
+    hub = importlib.import_module("huggingface_hub")
+    errors = importlib.import_module("huggingface_hub.errors")
+    if (path := _cached(repo, name, revision)) is not None:
+        return path
+    if importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
+        raise _missing(
+            f"{name} of {repo} is not in the cache, and HF_HUB_OFFLINE is set", repo, name
+        )
+    if not _is_reachable():
+        raise _missing(f"{name} of {repo} is not in the cache, and there is no network", repo, name)
+    try:
+        return Path(hub.hf_hub_download(repo, name, revision=revision))
+    except errors.GatedRepoError as exc:
+        raise BackendError(
+            f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, then log in with"
+            " `hf auth login` as the user who runs the server",
+            code="model_missing",
+        ) from exc
+    except (errors.HfHubHTTPError, OSError) as exc:
+        raise _missing(f"{name} of {repo} could not be fetched ({exc})", repo, name) from exc
+
+
+def _cached(repo: str, name: str, revision: str | None = None) -> Path | None:
+    """As ``locate``, from the cache alone; None where it is not in there."""
+    found = importlib.import_module("huggingface_hub").try_to_load_from_cache(
+        repo, name, revision=revision
+    )
+    return Path(found) if isinstance(found, str) else None
+
+
+def _missing(what: str, repo: str, name: str) -> BackendError:
+    return BackendError(
+        f"{what}: where there is a network, run `hf download {repo} {name} --local-dir FOLDER`,"
+        " and set options.model in backends.yaml to FOLDER",
+        code="model_missing",
+    )
+
+
+def _is_reachable() -> bool:
+    """Whether anything answers at the hub's address, through a proxy if the environment names one.
+
+    In a thread: a resolver that does not answer heeds no timeout.
+    """
+    endpoint: str = importlib.import_module("huggingface_hub.constants").ENDPOINT
+    answers: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(endpoint, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+        except urllib.error.HTTPError:
+            pass  # an answer, whatever it says
+        except (OSError, ValueError):
+            return
+        answers.append(True)
+
+    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return bool(answers)
