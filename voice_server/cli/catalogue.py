@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from voice_server.cli.console import errors_told, note, print_table, warn
+from voice_server.cli.console import errors_told, note, print_table, tell_error, warn
 from voice_server.cli.voices import app
 
 if TYPE_CHECKING:
-    from voice_server.control.packages import Packages
+    from voice_server.control.packages import Imported, Packages
     from voice_server.storage.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -96,27 +96,54 @@ def export(
 
 @commands.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="The packages.", metavar="FILE…")],
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Packages, or folders: of packages, or where another server keeps its voices.",
+            metavar="FILE…",
+        ),
+    ],
     on_conflict: Annotated[
         str, typer.Option(help="For an id that is taken: error, skip, rename or replace.")
     ] = "error",
 ) -> None:
-    """Take packages into the catalogue, each whole or not at all."""
+    """Take packages, or the voices of another server, into the catalogue.
+
+    Each voice is taken whole or not at all. Of another server's folder, what cannot be taken is
+    told, and the rest is; nothing in the folder is changed.
+    """
     with errors_told():
+        from voice_server.control.adoption import Refused, adopt
         from voice_server.core.errors import NotFound
+        from voice_server.core.manifest import SUFFIX
 
-        async def imported(_: Catalogue, packages: Packages) -> None:
-            for file in files:
-                try:
-                    data = await asyncio.to_thread(file.read_bytes)
-                except OSError as exc:
-                    raise NotFound(f"{file}: {exc.strerror}") from None
-                done = await packages.unpack(data, on_conflict)
-                typer.echo(done.voice.id)
-                if not done.is_new:
-                    note(f"{file}: {done.voice.id} was there already")
+        def tell(done: Imported, origin: Path) -> None:
+            typer.echo(done.voice.id)
+            if not done.is_new:
+                note(f"{origin}: {done.voice.id} was there already")
 
-        _run(imported, is_change=True)
+        async def imported(_: Catalogue, packages: Packages) -> int:
+            refused = 0
+            for place in places:
+                files = sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
+                for file in files:
+                    try:
+                        data = await asyncio.to_thread(file.read_bytes)
+                    except OSError as exc:
+                        raise NotFound(f"{file}: {exc.strerror}") from None
+                    tell(await packages.unpack(data, on_conflict), file)
+                if files:
+                    continue
+                async for done in adopt(packages, place, on_conflict):
+                    if isinstance(done, Refused):
+                        refused += 1
+                        tell_error(f"{place} › {done.id} › {done.error}")
+                    else:
+                        tell(done, place)
+            return refused
+
+        if _run(imported, is_change=True):
+            raise typer.Exit(1)
 
 
 @commands.command()

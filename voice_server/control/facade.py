@@ -9,11 +9,13 @@ Every call opens the folder, does its work and closes it, so that nothing has to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from voice_server.control.adoption import Refused, adopt, is_kept_in
 from voice_server.control.cloning import Cloning
 from voice_server.control.packages import OnConflict, Packages
 from voice_server.core.errors import NotFound
@@ -22,11 +24,16 @@ from voice_server.core.voices import Voice
 from voice_server.storage.catalogue import Catalogue
 from voice_server.storage.database import Database, sqlite_url
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
 class VoiceManager:
     """A folder of voices: ``folder/<voice id>/`` holds the recordings, ``catalog.db`` the rest.
+
+    A folder that another server filled, ``folder/<voice id>/ref.wav``, is taken over when it is
+    first used; see ``control.adoption``.
 
     ``database_url`` opens a server's catalogue instead, whose recordings are in ``folder``. Errors
     are those of ``voice_server.core.errors``.
@@ -34,7 +41,9 @@ class VoiceManager:
 
     def __init__(self, folder: str | Path = "./voices", *, database_url: str | None = None) -> None:
         self.folder = Path(folder).resolve()
-        self._url = database_url or sqlite_url(self.folder / "catalog.db")
+        self._catalog = self.folder / "catalog.db"
+        self._is_own = database_url is None
+        self._url = database_url or sqlite_url(self._catalog)
 
     def list_voices(self) -> list[Voice]:
         """All voices, newest first."""
@@ -78,8 +87,13 @@ class VoiceManager:
 
         async def opened() -> T:
             catalogue = Catalogue(self.folder, database=Database(self._url), voices_dir=self.folder)
+            is_foreign = self._is_own and not self._catalog.exists() and is_kept_in(self.folder)
             await catalogue.load()
             try:
+                if is_foreign:
+                    async for done in adopt(Packages(catalogue), self.folder, "skip"):
+                        if isinstance(done, Refused):
+                            logger.warning("%s › %s › %s", self.folder, done.id, done.error)
                 return await work(catalogue)
             finally:
                 await catalogue.close()

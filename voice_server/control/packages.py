@@ -141,7 +141,12 @@ class Packages:
     def _read(self, data: bytes) -> tuple[Voice, list[NewSample]]:
         package = read_package(data)
         check_signature(package.meta, package.signature, self._trusted)
-        return package.voice, [_accepted(i, s) for i, s in enumerate(package.samples, 1)]
+        try:
+            return package.voice, [accepted(i, s) for i, s in enumerate(package.samples, 1)]
+        except RequestError as exc:
+            raise RequestError(
+                f"this voice package cannot be used: {exc}", code="bad_package"
+            ) from None
 
 
 def _check(on_conflict: str) -> None:
@@ -151,14 +156,14 @@ def _check(on_conflict: str) -> None:
         )
 
 
-def _accepted(number: int, sample: PackagedSample) -> NewSample:
-    """The packed recording, decoded to prove that it is one; kept to the byte if it is ours."""
+def accepted(number: int, sample: PackagedSample) -> NewSample:
+    """A recording that was a voice's elsewhere, decoded to prove that it is one; kept to the byte
+    if it is ours. Raises what ``audio.decode`` raises, naming the sample by its ``number``.
+    """
     try:
         recording = decode(sample.wav, _LIMITS)
     except RequestError as exc:
-        raise RequestError(
-            f"this voice package cannot be used: sample {number} › {exc}", code="bad_package"
-        ) from None
+        raise RequestError(f"sample {number} › {exc}", code=exc.code) from None
     wav = encode_whole(recording.pcm.tobytes())
     return NewSample(
         id=new_id(),
