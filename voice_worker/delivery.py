@@ -13,7 +13,7 @@ from voice_worker.backend import Samples, Word
 from voice_worker.failure import Failure, ResumeMismatch
 
 # Small enough that a Pong or another job's sound never waits long behind it.
-MESSAGE_BYTES = 32 * 1024
+MESSAGE_BYTES = 64 * 1024
 
 
 class Delivery:

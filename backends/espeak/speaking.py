@@ -11,11 +11,11 @@ from options import Options
 
 Heard = tuple[bytes, list[Event]]
 
-# A callback brings 60 ms. After the first, which somebody waits for, twelve go in one piece: each
-# piece costs as much on its way as it takes to make.
-_MERGED = 12
-# 4 s of sound: beyond that the library waits for whoever takes it.
-_AHEAD = 6
+# A callback brings 60 ms. After the first, which somebody waits for, 22 go in one piece, as much as
+# one message holds: each piece costs as much on its way as it takes to make.
+_MERGED = 22
+# 5 s of sound: beyond that the library waits for whoever takes it.
+_AHEAD = 3
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MEMORY = 0.95  # the weight of the past when one more job is counted
+_MEMORY = 0.98  # the weight of the past when one more job is counted
 _FIRST_MEMORY = 0.9
 
 
