@@ -89,6 +89,12 @@ def check(
     segments: Annotated[
         int, typer.Option(min=3, help="With --full: segments to watch its memory over.")
     ] = 200,
+    cancels: Annotated[
+        int, typer.Option(min=1, help="With --full: points of a text at which it is cancelled.")
+    ] = 24,
+    chars: Annotated[
+        int, typer.Option(min=50, help="With --full: length of the long text.")
+    ] = 1_500,
     voice: Annotated[
         str | None, typer.Option(help="With --full: the speaker, default its own.")
     ] = None,
@@ -119,7 +125,8 @@ def check(
         for name in names:
             config = _with_options(config, name, options or [])
         params = dict(parse_option(pair) for pair in opt or [])
-        plan = Plan(segments, voice, params, recording, transcript)
+        recording = recording and recording.absolute()
+        plan = Plan(segments, cancels, chars, voice, params, recording, transcript)
         failed = 0
         for name in names:
             try:

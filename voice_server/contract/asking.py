@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from voice_server.contract import texts
-from voice_server.contract.recording import TRANSCRIPT, write_recording
+from voice_server.contract.recording import write_recording
 from voice_server.contract.speaking import sentence
 from voice_server.contract.subject import Subject
 from voice_server.contract.terms import Breach, NotApplicable
@@ -17,7 +17,7 @@ from voice_worker.backend import Sample, Voice
 
 MOST_SPEAKERS = 12  # of which a word is heard; the list may have hundreds
 PICKLES = (".pt", ".pth", ".pkl", ".pickle")
-LONG, LONG_WORD = 1_500, 400  # characters, where the backend names no limit of its own
+LONG_WORD = 400  # characters, where the backend names no limit of its own
 
 
 async def speaks_with_its_voices(subject: Subject) -> str:
@@ -46,7 +46,8 @@ async def clones(subject: Subject) -> str:
     if not subject.info.clones:
         raise NotApplicable("does not clone")
     with tempfile.TemporaryDirectory() as folder:
-        voice = _cloned(subject, Path(folder))
+        cache = Path(folder)
+        voice = subject.cloned(cache)
         answer = await subject.prepare(voice)
         if isinstance(answer, m.Failed):
             raise Breach(
@@ -60,7 +61,7 @@ async def clones(subject: Subject) -> str:
         again = await subject.spoken(texts.SENTENCE, voice=voice)
         if first.pcm != again.pcm:
             raise Breach("a cloned voice changes", "keep one prompt for each voice.digest")
-        kept = _kept(Path(folder, "cache"))
+        kept = _kept(cache)
         if foreign := [path.name for path in kept if path.suffix in PICKLES]:
             raise Breach(f"keeps the pickle {foreign[0]}", "keep prompts as safetensors")
         if kept:
@@ -95,8 +96,7 @@ async def designs(subject: Subject) -> str:
     """A description becomes a voice."""
     if not subject.info.designs:
         raise NotApplicable("designs no voices")
-    text = "A calm, low voice of an old sailor."
-    voice = Voice(design=text, digest=sha256(text.encode()).hexdigest())
+    voice = subject.designed()
     answer = await subject.prepare(voice)
     if isinstance(answer, m.Failed):
         raise Breach(f"designed no voice: {answer.error}", "make prepare() take voice.design")
@@ -143,9 +143,9 @@ async def speaks_unicode(subject: Subject) -> str:
 async def speaks_at_length(subject: Subject) -> str:
     """A text as long as it says it can take, and a word without end."""
     limit = subject.info.max_chars
-    chars = min(limit, LONG) if limit else LONG
+    chars = min(limit or subject.plan.chars, subject.plan.chars)
     speech = await subject.spoken(texts.long_text(chars))
-    word = min(limit, LONG_WORD) if limit else LONG_WORD
+    word = min(chars, LONG_WORD)
     await _endure(subject, {"a word without end": texts.one_word(word)})
     return f"{chars} characters: {speech.seconds:.1f} s in {len(speech.ends)} pieces"
 
@@ -176,13 +176,3 @@ def _must_be_meant(refusal: m.Failed, kind: str, code: str) -> None:
 
 def _kept(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*") if path.is_file()]
-
-
-def _cloned(subject: Subject, folder: Path) -> Voice:
-    path, transcript = subject.plan.recording, subject.plan.transcript
-    if path is None:
-        path, transcript = folder / "recording.wav", TRANSCRIPT
-        write_recording(path)
-    (cache := folder / "cache").mkdir()
-    digest = sha256(path.read_bytes() + (transcript or "").encode()).hexdigest()
-    return Voice(samples=(Sample(path.absolute(), transcript),), digest=digest, cache=cache)

@@ -10,7 +10,6 @@ from voice_server.contract.speaking import sentence
 from voice_server.contract.subject import Speech, Subject
 from voice_server.contract.terms import Breach
 
-MOST_CANCELS = 24
 # Allocators and caches need room once; what grows by this much between the first and the last
 # third of a run grows for ever.
 MOST_GROWTH_MB = 24.0
@@ -20,8 +19,8 @@ async def stops_when_cancelled(subject: Subject) -> str:
     """Cancelled at each of its yields, it stops in time and leaves nothing behind."""
     before = await sentence(subject)
     whole = await subject.spoken(texts.PASSAGE)
-    pieces = len(whole.ends)
-    points = sorted({round(n * pieces / MOST_CANCELS) for n in range(MOST_CANCELS)})
+    pieces, cancels = len(whole.ends), subject.plan.cancels
+    points = sorted({round(n * pieces / cancels) for n in range(cancels)})
     caught, slowest = 0, 0.0
     for point in points:
         # With exactly this credit a worker of many slots waits here for its end.

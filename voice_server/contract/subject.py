@@ -7,6 +7,7 @@ Subject.start ─Hello, Ready→ speak, prepare … ─→ Subject.stop
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,11 @@ from voice_server.core.errors import WorkerStartError
 from voice_server.workers.job import SAMPLE_RATE, UNLIMITED, text_messages
 from voice_server.workers.process import Exit, WorkerProcess, WorkerSpec
 from voice_worker import messages as m
-from voice_worker.backend import BackendInfo, Voice
+from voice_worker.backend import BackendInfo, Sample, Voice
 from voice_worker.wire import info_from_map, voice_to_map
 
 SEED: Final = 7
+DESIGN: Final = "A calm, low voice of an old sailor."
 LINES_SHOWN: Final = 3  # of what a worker printed before it died
 
 
@@ -218,9 +220,26 @@ class Subject:
         assert isinstance(answer, m.Prepared | m.Failed)
         return answer
 
+    def cloned(self, cache: Path | None = None) -> Voice:
+        """The voice of the recording."""
+        path, transcript = self.plan.recording, self.plan.transcript
+        assert path is not None
+        return Voice(samples=(Sample(path, transcript),), digest=_digest(str(path)), cache=cache)
+
+    def designed(self) -> Voice:
+        """The voice of a description."""
+        return Voice(design=DESIGN, digest=_digest(DESIGN))
+
     @property
     def default_voice(self) -> Voice:
-        return Voice(speaker=self.plan.voice or self.info.default_speaker)
+        """What it speaks as when nobody is named: a model without voices is given one."""
+        speaker = self.plan.voice or self.info.default_speaker
+        if speaker is None and not self.info.speakers:
+            if self.info.clones:
+                return self.cloned()
+            if self.info.designs:
+                return self.designed()
+        return Voice(speaker=speaker)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -298,3 +317,7 @@ class Subject:
     def _last_words(self) -> str:
         lines = [line for line in self.printed if line.strip()][-LINES_SHOWN:]
         return f"; it printed last: {' | '.join(lines)}" if lines else ""
+
+
+def _digest(of: str) -> str:
+    return hashlib.sha256(of.encode()).hexdigest()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 from voice_server.contract import asking, enduring, speaking
+from voice_server.contract.recording import TRANSCRIPT, write_recording
 from voice_server.contract.subject import Subject
 from voice_server.contract.terms import Breach, NotApplicable, Plan
 from voice_server.workers.process import WorkerSpec
@@ -60,9 +64,19 @@ SPEECH: tuple[tuple[str, Check], ...] = (
 END: tuple[tuple[str, Check], ...] = (("end", enduring.goes_when_asked),)
 
 
-async def run(spec: WorkerSpec, plan: Plan) -> AsyncIterator[Verdict]:
+async def run(spec: WorkerSpec, plan: Plan) -> AsyncGenerator[Verdict, None]:
     """Check everything, one verdict at a time. A backend that does not load is not checked on."""
-    subject = Subject(spec, plan)
+    with tempfile.TemporaryDirectory() as folder:
+        if plan.recording is None:
+            recording = Path(folder, "recording.wav")
+            write_recording(recording)
+            plan = replace(plan, recording=recording, transcript=TRANSCRIPT)
+        async with aclosing(_run(Subject(spec, plan))) as verdicts:
+            async for verdict in verdicts:
+                yield verdict
+
+
+async def _run(subject: Subject) -> AsyncGenerator[Verdict, None]:
     try:
         for name, check in BASIS:
             yield await _judge(name, check, subject)

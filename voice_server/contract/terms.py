@@ -25,12 +25,16 @@ class NotApplicable(Exception):
 class Plan:
     """How a backend is checked.
 
-    ``segments``: how many are spoken to see whether memory grows. ``voice``: a speaker, instead of
-    the default one. ``params``: options that every job gets. ``recording``: what is cloned, mono
-    24 kHz WAV, with its ``transcript``; without one, a sound like speech is made.
+    ``segments``: how many are spoken to see whether memory grows. ``cancels``: at how many points
+    of a text it is cancelled. ``chars``: length of the long text, less if the backend says so.
+    ``voice``: a speaker, instead of the default one. ``params``: options that every job gets.
+    ``recording``: what is cloned, mono 24 kHz WAV, with its ``transcript``; without one, a sound
+    like speech is made.
     """
 
     segments: int = 200
+    cancels: int = 24
+    chars: int = 1_500
     voice: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     recording: Path | None = None

@@ -3,7 +3,8 @@
 Made from the package's own configuration classes: the same modules, tokenizer rules, prompt tokens
 and codec strides as the published ones, at a thousandth of the size.
 
-    python checkpoint.py DIRECTORY custom_voice
+    python checkpoint.py DIRECTORY custom_voice     one of that kind
+    python checkpoint.py DIRECTORY                  all kinds, as ../run wants them
 """
 
 from __future__ import annotations
@@ -318,4 +319,12 @@ def _json(path: Path, value: object) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), sys.argv[2], Shape(end_gain=1.35))
+    folder, *kinds = sys.argv[1:]
+    if kinds:
+        write(Path(folder), kinds[0], Shape(end_gain=1.35))
+    else:
+        # One line of arguments for `cli.py backends check` each: see ../run.
+        for kind in ("custom_voice", "base", "voice_design"):
+            model = write(Path(folder, kind), kind, Shape(projection=kind != "base", end_gain=1.35))
+            options = f"--option model={model} --option device=cpu --option slots=3"
+            print(options, "--segments 9 --cancels 5 --chars 200")
