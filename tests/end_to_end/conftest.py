@@ -17,7 +17,7 @@ import httpx
 import pytest
 import uvicorn
 
-from voice_server.cli.serve import listen
+from voice_server.cli.serve import listen, listen_for_wyoming
 from voice_server.config import Config, load_config
 from voice_server.speech.service import SpeechService
 from voice_server.web.app import Application, create_app
@@ -66,7 +66,8 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.app: Application = create_app(config)
+        self.wyoming = listen_for_wyoming(config)
+        self.app: Application = create_app(config, wyoming=self.wyoming)
         self.service: SpeechService = self.app.service
         limits = config.limits
         self._listener = listen(config)
@@ -103,6 +104,8 @@ class Server:
         self._uvicorn.should_exit = True
         self._thread.join(PATIENCE)
         self._listener.close()
+        if self.wyoming is not None:
+            self.wyoming.close()
         assert not self._thread.is_alive(), "the server does not end"
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

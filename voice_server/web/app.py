@@ -9,6 +9,7 @@ A door is a file with ``routes()``, named in ``DOORS``. What they share hangs on
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,7 @@ from voice_server.web.auth import Gate
 from voice_server.web.sound import codec
 from voice_server.web.vendors import doors as vendors
 from voice_server.web.vendors.mount import Mount
+from voice_server.web.wyoming.server import serving
 from voice_server.workers.pool import WorkerPool
 from voice_server.workers.pools import make_pools
 
@@ -55,9 +57,13 @@ class Application:
     """
 
     def __init__(
-        self, config: Config, pools: MutableMapping[str, WorkerPool] | None = None
+        self,
+        config: Config,
+        pools: MutableMapping[str, WorkerPool] | None = None,
+        wyoming: socket.socket | None = None,
     ) -> None:
-        """``pools``: those of ``config``, if they were made, and started, already.
+        """``pools``: those of ``config``, if they were made, and started, already. ``wyoming``:
+        where that protocol is served, if it is.
 
         Raises BackendNotInstalled for a backend of ``config.start`` that is not installed.
         """
@@ -83,6 +89,7 @@ class Application:
         self.state.speech = self.service
         self.state.keyring = Keyring(catalogue.database)
         self._refusal = ""
+        self._wyoming = wyoming
         self._asgi = errors.Boundary(_guarded(self.router, config, self.state.keyring))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +107,10 @@ class Application:
         try:
             with owned(self.service.config.settings.data_dir):
                 await self.service.start()
-                async with control.running(self.state, self.service.config):
+                async with (
+                    control.running(self.state, self.service.config),
+                    serving(self._wyoming, self.state),
+                ):
                     preloading = asyncio.create_task(self._preload())
                     try:
                         yield
@@ -129,9 +139,13 @@ class Application:
         await codec(sound_format("mp3", 16_000))
 
 
-def create_app(config: Config, pools: MutableMapping[str, WorkerPool] | None = None) -> Application:
+def create_app(
+    config: Config,
+    pools: MutableMapping[str, WorkerPool] | None = None,
+    wyoming: socket.socket | None = None,
+) -> Application:
     """The application of a configuration; see ``Application``. Raises BackendNotInstalled."""
-    return Application(config, pools)
+    return Application(config, pools, wyoming)
 
 
 def _guarded(app: ASGIApp, config: Config, keyring: Keyring) -> ASGIApp:
