@@ -40,7 +40,7 @@ class Translation(ABC):
 
     def __init__(self) -> None:
         self.replies: deque[str | bytes] = deque()
-        """What ``incoming`` wants to be sent at once, past the conversation."""
+        """What is sent at once, past the conversation: at the start, and after ``incoming``."""
         self.is_over = False
         """Set when there is nothing more to say: the socket is then closed with 1000."""
 
@@ -70,13 +70,14 @@ class VendorChannel:
 
     async def receive(self) -> str:
         while not self._asked:
+            await self._reply()
             try:
                 raw = await self._socket.receive()
             except ChannelClosed:
                 # None of these clients can come back to its turn: it ends, and frees its slot.
                 raise ChannelClosed(is_clean=True) from None
             self._asked.extend(self._translation.incoming(raw))
-            await self._reply()
+        await self._reply()
         return json.dumps(self._asked.popleft())
 
     async def send(self, data: str | bytes) -> None:

@@ -21,8 +21,8 @@ ID_HEADERS: Final[Mapping[str, str]] = {
 # What OpenAI and ElevenLabs call some of our codes; which field OpenAI's clients are told of.
 _CODES: Final = {"unknown_voice": "voice_not_found", "unknown_backend": "model_not_found"}
 _PARAMS: Final = {"unknown_voice": "voice", "unknown_backend": "model"}
-# Of vendors that know no 422.
-_STATUS: Final = {"openai": {422: 400}, "deepgram": {422: 400}, "cartesia": {422: 400}}
+# Of vendors that know no 422, or no 404 for a model.
+_STATUS: Final = {"openai": {422: 400}, "deepgram": {404: 400, 422: 400}, "cartesia": {422: 400}}
 
 
 def request_id(scope: Scope) -> str:
