@@ -84,6 +84,7 @@ class Gate:
         state["tenant"], state["is_known"] = "", not is_guarded
         if not is_guarded:
             self._check_host(host)
+            _check_exposure(scope)
             return
         key = self._key(presented)
         if key is not None:
@@ -145,6 +146,20 @@ class Gate:
             f"this server has no key and does not answer to the name {name[:200]!r}; use its "
             "address, or let its operator name the origin in VOICE_SERVER_ALLOWED_ORIGINS",
             code="foreign_host",
+        )
+
+
+def _check_exposure(scope: Scope) -> None:
+    """``server.py`` listens on no network without a key; other servers do not know that rule."""
+    try:
+        address = ipaddress.ip_address((scope.get("server") or ("",))[0])
+    except ValueError:
+        return  # the path of a socket, or nothing
+    if not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
+        raise Forbidden(
+            "this server listens on a network and has no key: anybody could speak, and clone "
+            "voices: set VOICE_SERVER_API_KEY, or listen on 127.0.0.1",
+            code="key_missing",
         )
 
 

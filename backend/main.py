@@ -1,0 +1,6 @@
+"""``python -m backend.main``: the same as ``python server.py``."""
+
+from voice_server.cli.serve import main
+
+if __name__ == "__main__":
+    main()
