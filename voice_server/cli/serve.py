@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ipaddress
 import logging
@@ -20,7 +21,7 @@ from voice_server.core.errors import ConfigError, VoiceServerError
 if TYPE_CHECKING:
     import uvicorn
 
-    from voice_server.config import Config
+    from voice_server.config import Config, Limits
     from voice_server.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,13 @@ def serve(
         typer.Option(help="Address; another than loopback demands VOICE_SERVER_API_KEY."),
     ] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    wyoming: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Speak Home Assistant's Wyoming protocol there too; it knows no keys.",
+        ),
+    ] = None,
 ) -> None:
     """Run the speech server: tokens in, speech out, at ws://HOST:PORT/stream-tokens.
 
@@ -51,8 +59,8 @@ def serve(
     from voice_server.config import load_config
 
     with errors_told():
-        config = load_config(host=host, port=port).with_backends(backend or (), pool_size)
-        run(config)
+        config = load_config(host=host, port=port, wyoming=wyoming)
+        run(config.with_backends(backend or (), pool_size))
 
 
 def main() -> None:
@@ -69,8 +77,11 @@ def run(config: Config) -> None:
     settings = config.settings
     check_exposure(settings.host, has_key=settings.api_key is not None)
     prepare(config)
-    with listen(config) as listener:
-        uvloop.run(_serve(config, listener))
+    with listen(config) as listener, contextlib.ExitStack() as stack:
+        wyoming = listen_for_wyoming(config)
+        if wyoming is not None:
+            stack.enter_context(wyoming)
+        uvloop.run(_serve(config, listener, wyoming))
 
 
 def prepare(config: Config) -> None:
@@ -106,18 +117,38 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(config: Config) -> socket.socket:
+    """The socket for HTTP and WebSockets. Raises ConfigError, naming the port."""
+    host, port = config.settings.host.strip("[]"), config.settings.port
+    return _listener(host, port, config.limits, (f"--host {host}", f"--port {port}"))
+
+
+def listen_for_wyoming(config: Config) -> socket.socket | None:
+    """The socket for Wyoming, if it is wanted. Raises ConfigError, naming the address."""
+    address = config.settings.wyoming
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not is_loopback(host):
+        logger.warning(
+            "--wyoming %s: whoever reaches it may speak, since Wyoming knows no keys; let no other "
+            "network than your own reach it",
+            address,
+        )
+    return _listener(host, int(port), config.limits, (f"--wyoming {address}",) * 2)
+
+
+def _listener(host: str, port: int, limits: Limits, named: tuple[str, str]) -> socket.socket:
     """A listening socket whose connections inherit what a slow or lost client needs.
 
-    Raises ConfigError, naming the port, where it cannot be had.
+    ``named``: where host and port come from. Raises ConfigError.
     """
-    host, port = config.settings.host.strip("[]"), config.settings.port
-    limits = config.limits
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as exc:
-        raise ConfigError(f"--host {host} › expected an address of this machine: {exc}") from None
+        raise ConfigError(f"{named[0]} › expected an address of this machine: {exc}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # What the kernel holds for a client that does not read is ours to limit: the protocol's
@@ -131,21 +162,21 @@ def listen(config: Config) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
-        raise ConfigError(_why_not_bound(exc, host, port)) from None
+        raise ConfigError(_why_not_bound(exc, *named)) from None
     return listener
 
 
-def _why_not_bound(exc: OSError, host: str, port: int) -> str:
+def _why_not_bound(exc: OSError, host: str, port: str) -> str:
     import errno
 
     if exc.errno == errno.EADDRINUSE:
-        return f"--port {port} › something listens there already: stop it, or choose another --port"
+        return f"{port} › something listens there already: stop it, or choose another port"
     if exc.errno == errno.EACCES:
-        return f"--port {port} › needs privileges: choose one above 1023"
-    return f"--host {host} › cannot listen there: {exc.strerror}"
+        return f"{port} › needs privileges: choose one above 1023"
+    return f"{host} › cannot listen there: {exc.strerror}"
 
 
-async def _serve(config: Config, listener: socket.socket) -> None:
+async def _serve(config: Config, listener: socket.socket, wyoming: socket.socket | None) -> None:
     from voice_server.workers.pools import make_pools
 
     pools = make_pools(config)
@@ -154,7 +185,7 @@ async def _serve(config: Config, listener: socket.socket) -> None:
             await pool.start()
     try:
         # The workers load while we do: it takes either about as long.
-        server = await asyncio.to_thread(_server, config, pools, listener)
+        server = await asyncio.to_thread(_server, config, pools, listener, wyoming)
     except BaseException:
         await asyncio.gather(*(pool.stop() for pool in pools.values() if pool.is_started))
         raise
@@ -162,14 +193,17 @@ async def _serve(config: Config, listener: socket.socket) -> None:
 
 
 def _server(
-    config: Config, pools: MutableMapping[str, WorkerPool], listener: socket.socket
+    config: Config,
+    pools: MutableMapping[str, WorkerPool],
+    listener: socket.socket,
+    wyoming: socket.socket | None,
 ) -> uvicorn.Server:
     import uvicorn
 
     from voice_server.web.app import create_app
     from voice_server.web.socket import BoundedWebSocket
 
-    app = create_app(config, pools)
+    app = create_app(config, pools, wyoming)
     limits = config.limits
 
     class Server(uvicorn.Server):
@@ -207,7 +241,7 @@ def _server(
             # What is there now stays; the collector need not look at it again between two frames.
             gc.freeze()
             gc.enable()
-            announce(config, listener)
+            announce(config, listener, wyoming)
 
         def _renew(self) -> None:
             if not self._is_leaving:
@@ -241,9 +275,13 @@ async def renew(pools: Mapping[str, WorkerPool]) -> None:
             logger.error("%s: the old workers go on: %s", name, exc)
 
 
-def announce(config: Config, listener: socket.socket) -> None:
-    """The one line on stdout, with the real port: programs that start the server wait for it."""
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+def announce(config: Config, listener: socket.socket, wyoming: socket.socket | None = None) -> None:
+    """The one line on stdout, with the real ports: programs that start the server wait for it."""
     engines = ", ".join(f"{name} × {config.backend(name).workers}" for name in config.start)
-    print(f"Voice Server listens on http://{shown}:{port} ({engines})", flush=True)
+    also = "" if wyoming is None else f", for Wyoming on tcp://{_shown(wyoming)}"
+    print(f"Voice Server listens on http://{_shown(listener)} ({engines}){also}", flush=True)
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
