@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -108,7 +108,7 @@ class Operation(Route):
                 checked.append(check_json(self.body, await limited.body()))
             if self.form is not None:
                 async with limited.form() as form:
-                    checked.append(check(self.form, dict(form)))
+                    checked.append(check(self.form, _fields(form)))
                     return self._response(await self.handler(request, *checked))
         return self._response(await self.handler(request, *checked))
 
@@ -117,6 +117,12 @@ class Operation(Route):
             return answer
         body = answer.model_dump_json().encode()
         return Response(body, next(iter(self.answers)), media_type="application/json")
+
+
+def _fields(form: FormData) -> dict[str, Any]:
+    """The fields of a form; one that comes several times is a list."""
+    fields = {name: form.getlist(name) for name in form}
+    return {name: found[0] if len(found) == 1 else found for name, found in fields.items()}
 
 
 def check(model: type[Model], values: Mapping[str, Any]) -> Model:

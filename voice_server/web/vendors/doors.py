@@ -6,9 +6,23 @@ from types import ModuleType
 
 from starlette.routing import BaseRoute
 
-from voice_server.web.vendors import openai, openai_transcription
+from voice_server.web.vendors import (
+    deepgram,
+    elevenlabs,
+    elevenlabs_lists,
+    elevenlabs_sockets,
+    openai,
+    openai_transcription,
+)
 
-_DOORS: tuple[ModuleType, ...] = (openai, openai_transcription)
+_DOORS: tuple[ModuleType, ...] = (
+    deepgram,
+    elevenlabs,
+    elevenlabs_lists,
+    elevenlabs_sockets,
+    openai,
+    openai_transcription,
+)
 
 
 def routes() -> list[BaseRoute]:

@@ -1,0 +1,242 @@
+"""ElevenLabs' WebSockets: ``stream-input``, one turn; ``multi-stream-input``, a turn per context.
+
+https://elevenlabs.io/docs/api-reference/text-to-speech/v-1-text-to-speech-voice-id-stream-input
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
+
+from voice_server.core import wire
+from voice_server.core.errors import ProtocolMistake
+from voice_server.web.operations import check
+from voice_server.web.vendors.alignment import Alignment, Character
+from voice_server.web.vendors.channel import Ours, Translation, json_object
+from voice_server.web.vendors.elevenlabs import (
+    SoundQuery,
+    SpeechRequest,
+    VoiceSettings,
+    asked_for,
+    output_format,
+)
+from voice_server.web.vendors.operation import Body, VendorSocket
+
+_UNNAMED: Final = "default"
+
+
+class SocketQuery(SoundQuery):
+    """The query of a WebSocket."""
+
+    model_id: str | None = Field(default=None, max_length=200)
+    language_code: Annotated[str, Field(pattern=wire.LANGUAGE_TAG)] | None = None
+    auto_mode: bool = False
+    sync_alignment: bool = False
+
+
+class Message(Body):
+    """What a client sends, on either socket."""
+
+    text: str | None = None
+    voice_settings: VoiceSettings | None = None
+    flush: bool | None = None
+    context_id: Annotated[str, Field(max_length=200)] | None = None
+    close_context: bool | None = None
+    close_socket: bool | None = None
+
+
+@dataclass(slots=True)
+class _Context:
+    """One turn, and what is told of its words with the sound that comes next."""
+
+    has_text: bool = False
+    is_closed: bool = False
+    alignment: Alignment = field(default_factory=Alignment)
+    characters: list[Character] = field(default_factory=list)
+    told: int = 0  # milliseconds at which the last alignment ended
+
+
+class StreamInput(Translation):
+    """One turn: text, text, …, and an empty text that ends it."""
+
+    def __init__(self, defaults: wire.Configure, query: SocketQuery) -> None:
+        super().__init__()
+        self.defaults = defaults
+        self._query = query
+        self._is_open = False
+        self._contexts: dict[str, _Context] = {}
+
+    def incoming(self, raw: str) -> Sequence[Ours]:
+        message = check(Message, json_object(raw))
+        asked = [] if self._is_open else [{"opts": self._options(message.voice_settings)}]
+        if self._is_open and message.voice_settings is not None:
+            raise ProtocolMistake("voice_settings › only the first message of a socket has them")
+        self._is_open = True
+        turn = self._contexts.setdefault("", _Context())
+        if message.text == "":
+            return [*asked, *self._end(turn)]
+        return [*asked, *self._text(turn, message)]
+
+    def _end(self, turn: _Context) -> Sequence[Ours]:
+        if turn.has_text:
+            return [{"done": True}]
+        self.replies.append(_final(None))
+        self.is_over = True
+        return []
+
+    def _options(self, settings: VoiceSettings | None) -> dict[str, Any]:
+        speed = settings.speed if settings else None
+        return {**self.defaults.opts, **({"speed": speed} if speed not in (None, 1.0) else {})}
+
+    def _text(self, context: _Context, message: Message) -> Sequence[Ours]:
+        """The text of a message: a first one that is blank opens, and says nothing."""
+        text = message.text or ""
+        asked: Ours = {}
+        if text and (context.has_text or text.strip()):
+            context.has_text = True
+            asked["token"] = text
+        if context.has_text and (message.flush or (self._query.auto_mode and text.strip())):
+            asked["flush"] = True
+        return [asked]
+
+    def outgoing(self, message: Ours) -> Sequence[str | bytes]:
+        name = message.get("context")
+        context = self._contexts.get(name or "")
+        match message["type"]:
+            case "audio" if context:
+                return [self._sound(name, context, message["pcm"])]
+            case "words" if context:
+                context.characters += context.alignment.spread(message)
+            case "done":
+                return [*self._rest(name, context), *self._over(name)]
+            case "error":
+                return [_error(name, message)]
+        return []
+
+    def closing(self, code: int, reason: str) -> tuple[int, str]:
+        # Clients show the code of a close as an error's, and know few of them.
+        return (code, reason) if code in (1000, 1011) else (1008, reason)
+
+    def _over(self, name: str | None) -> Sequence[str]:
+        return [_final(name)]
+
+    def _rest(self, name: str | None, context: _Context | None) -> Sequence[str]:
+        """Words behind the last sound."""
+        return [self._sound(name, context, b"")] if context and context.characters else []
+
+    def _sound(self, name: str | None, context: _Context, sound: bytes) -> str:
+        characters, context.characters = context.characters, []
+        # Times restart with each message, for a client adds them up; LiveKit's, which does not,
+        # asks for sync_alignment.
+        base = 0 if self._query.sync_alignment else context.told
+        context.told = context.alignment.end
+        alignment = None
+        if characters:
+            alignment = {
+                "chars": [each.char for each in characters],
+                "charStartTimesMs": [each.start - base for each in characters],
+                "charDurationsMs": [each.end - each.start for each in characters],
+            }
+        said: dict[str, Any] = {"audio": base64.b64encode(sound).decode()}
+        said |= {"isFinal": None, "alignment": alignment, "normalizedAlignment": alignment}
+        return _said(name, said)
+
+
+class MultiStreamInput(StreamInput):
+    """A turn per context. An empty text is a sign of life; ``close_context`` ends one."""
+
+    def __init__(self, defaults: wire.Configure, query: SocketQuery) -> None:
+        # The socket's own context waits for all others: the client says when it is over.
+        super().__init__(replace(defaults, keep_open=True), query)
+        self._is_leaving = False
+
+    def incoming(self, raw: str) -> Sequence[Ours]:
+        message = check(Message, json_object(raw))
+        asked: list[Ours] = [] if self._is_open else [{"opts": {}}]
+        self._is_open = True
+        name = message.context_id or _UNNAMED
+        context = self._contexts.get(name)
+        if message.close_socket:
+            self._is_leaving = True
+            for other, open_context in list(self._contexts.items()):
+                asked += self._close(other, open_context)
+            self.is_over = not self._contexts
+        elif message.close_context:
+            asked += self._close(name, context)
+        elif context is None and message.text:
+            asked += self._open(name, message)
+        elif context is not None:
+            if message.voice_settings is not None:
+                raise ProtocolMistake(
+                    "voice_settings › only the first message of a context has them"
+                )
+            if context.is_closed:
+                raise ProtocolMistake(f"context_id › {name[:80]!r} was closed; open another")
+            asked += [{**each, "context": name} for each in self._text(context, message)]
+        else:
+            asked.append({})
+        return asked
+
+    def _open(self, name: str, message: Message) -> Sequence[Ours]:
+        context = self._contexts[name] = _Context()
+        opts = self._options(message.voice_settings)
+        asked = [{"keep_open": False, "opts": opts}, *self._text(context, message)]
+        return [{**each, "context": name} for each in asked]
+
+    def _close(self, name: str, context: _Context | None) -> Sequence[Ours]:
+        if context is not None and context.is_closed:
+            return []  # its end is on its way
+        if context is not None and context.has_text:
+            context.is_closed = True
+            return [{"context": name, "done": True}]
+        # Nothing is to be said, or it was said before.
+        self._contexts.pop(name, None)
+        self.replies.append(_final(name))
+        return []
+
+    def _over(self, name: str | None) -> Sequence[str]:
+        self._contexts.pop(name or "", None)
+        self.is_over = self._is_leaving and not self._contexts
+        return [_final(name)]
+
+
+def _said(name: str | None, message: dict[str, Any]) -> str:
+    return json.dumps(message if name is None else {**message, "contextId": name})
+
+
+def _final(name: str | None) -> str:
+    return _said(name, {"isFinal": True, "audio": None})
+
+
+def _error(name: str | None, message: Ours) -> str:
+    return _said(name, {"message": message["msg"], "error": message["code"], "code": 1008})
+
+
+async def _translation(kind: type[StreamInput], connection: HTTPConnection) -> Translation:
+    query = check(SocketQuery, dict(connection.query_params))
+    fmt = output_format(query.output_format)
+    body = SpeechRequest(text="", model_id=query.model_id, language_code=query.language_code)
+    asked = await asked_for(connection, body, timestamps=True)
+    audio = wire.AudioFormat(fmt.encoding, fmt.sample_rate)
+    return kind(replace(asked, format=audio), query)
+
+
+def routes() -> list[BaseRoute]:
+    async def stream(connection: HTTPConnection) -> Translation:
+        return await _translation(StreamInput, connection)
+
+    async def multi_stream(connection: HTTPConnection) -> Translation:
+        return await _translation(MultiStreamInput, connection)
+
+    path = "/v1/text-to-speech/{voice_id}"
+    return [
+        VendorSocket("elevenlabs", f"{path}/stream-input", stream),
+        VendorSocket("elevenlabs", f"{path}/multi-stream-input", multi_stream),
+    ]
