@@ -1,7 +1,9 @@
-"""The Qwen3-TTS engine on a GPU: parity, time by stage, first audio, listeners in real time.
+"""The Qwen3-TTS engine on a GPU: parity, time by stage, fusion, first audio, listeners, rivals.
 
     backends/qwen3/.venv/bin/python -m bench.qwen3_gpu     1.7B, CUDA, under 10 minutes
                                        ... --size 0.6b
+                                       ... --faster PYTHON   beside faster-qwen3-tts, by the
+                                           interpreter of the venv that it is installed in
                                        ... --tiny          seconds, on a CPU: proves the script
 
 Weights are random and made on the device; the end of sequence is barred, so that every turn has
@@ -18,6 +20,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backends" / "qwen3
 
 import torch
 from qwen3_engine.engine import Engine
-from qwen3_engine.frame import Row, first_code, later_codes, tables
+from qwen3_engine.frame import Row, first_code, later_codes, make_frame, roll, tables
 from qwen3_engine.options import EngineOptions
 from qwen3_engine.runners import Program
 
 from bench import qwen3_load as load
-from bench import qwen3_model
+from bench import qwen3_model, qwen3_plain, qwen3_rivals
+from bench.qwen3_table import table
 from voice_worker.backend import Voice
 
 FULL = {
@@ -45,6 +49,7 @@ FULL = {
     "repeats": 30,
     "parity_frames": 32,
     "package_frames": 32,
+    "fusion_batches": (1, 64),
 }
 TINY = {
     "batches": (1, 2),
@@ -58,8 +63,8 @@ TINY = {
     "repeats": 2,
     "parity_frames": 6,
     "package_frames": 4,
+    "fusion_batches": (2,),
 }
-TEXT = "the quick brown fox jumps over the lazy dog"
 
 
 class Bench:
@@ -95,11 +100,11 @@ class Bench:
             wrapper.model.talker.codec_head.weight[2150] = 0.0
         engine = self.engine(wrapper, slots=1, graphs=False)
         wanted = self.plan["parity_frames"]
-        theirs = self._generate(wrapper, engine, wanted)
+        theirs = qwen3_rivals.generate(wrapper, wanted)
         mine: list[tuple[int, ...]] = []
         voice = Voice(speaker=qwen3_model.SPEAKER)
         engine.admit(1, voice, {"temperature": 0, "language": "en"}, 0)
-        engine.feed(1, TEXT)
+        engine.feed(1, qwen3_rivals.TEXT)
         engine.finish_text(1)
         while len(mine) < wanted:
             engine.step([1])
@@ -108,22 +113,6 @@ class Bench:
         while same < wanted and mine[same] == theirs[same]:
             same += 1
         return {"frames": wanted, "equal_frames": same, "is_equal": same == wanted}
-
-    def _generate(self, wrapper: Any, engine: Engine, frames: int) -> list[tuple[int, ...]]:
-        text = engine.parts.text
-        start, end = wrapper.model.config.im_start_token_id, wrapper.model.config.im_end_token_id
-        role = [start, *text.tokens("assistant\n")]
-        ids = [*role, *text.tokens(TEXT), end, *text.tokens("\n"), *role]
-        codes, _ = wrapper.model.generate(
-            input_ids=[torch.tensor([ids], device=self.device)],
-            languages=["english"],
-            speakers=[qwen3_model.SPEAKER],
-            non_streaming_mode=False,
-            do_sample=False,
-            subtalker_dosample=False,
-            max_new_tokens=frames + 1,
-        )
-        return [tuple(frame) for frame in codes[0].tolist()]
 
     # -- stages ----------------------------------------------------------------------------------
 
@@ -138,19 +127,22 @@ class Bench:
     def _stages_at(self, engine: Engine, batch: int, bandwidth: float) -> dict[str, float]:
         parts = engine.parts
         used = self.plan["max_length"] // 4
-        rows = [Row(n, 1, used - 1, 0, 1, n, 7, 50, 0.9, 1.0, 1.05) for n in range(batch)]
+        rows = _rows(batch, used)
         is_dense = batch >= parts.frames.dense_from
         given = tables(rows, batch, parts.slots.scratch)
         hidden = parts.talker.head.new_zeros(batch, parts.talker.hidden_size)
         code = torch.zeros(batch, dtype=torch.int64)
 
+        def dice(integers: Any, floats: Any) -> Any:
+            return roll(parts.predictor, integers, floats, has_nucleus=False)
+
         def talker(_key: Any, integers: Any, floats: Any) -> Any:
-            return first_code(parts.talker, parts.slots, integers, floats, used, is_dense=is_dense)[
-                1
-            ]
+            chance = dice(integers, floats)
+            given = (parts.talker, parts.slots, integers, floats, used, chance)
+            return first_code(*given, is_dense=is_dense)[1]
 
         def predictor(_key: Any, integers: Any, floats: Any, code: Any) -> Any:
-            return later_codes(parts.talker, parts.predictor, hidden, code, integers, floats)[0]
+            return later_codes(parts.predictor, hidden, code, dice(integers, floats))
 
         codes = torch.zeros(batch, 16, 1, dtype=torch.int64)
         numbers = list(range(batch))
@@ -166,6 +158,29 @@ class Bench:
         times["floor_percent"] = 100 * floor / times["frame_ms"]
         times["audio_seconds_per_second"] = batch * 80 / (times["frame_ms"] + times["codec_ms"])
         return {name: round(value, 3) for name, value in times.items()}
+
+    def fusion(self, wrapper: Any) -> list[dict[str, Any]]:
+        """A frame with its parts fused, and with them as the package has them, one by one."""
+        found = []
+        for layers, sampling in (("fused", "fused"), ("plain", "fused"), ("fused", "plain")):
+            engine = self.engine(wrapper, slots=max(self.plan["fusion_batches"]))
+            if layers == "plain":
+                qwen3_plain.made_plain(engine, wrapper.model)
+            with qwen3_plain.plain_sampling() if sampling == "plain" else nullcontext():
+                for batch in self.plan["fusion_batches"]:
+                    figures = self._fusion_at(engine, batch)
+                    found.append({"layers": layers, "sampling": sampling, **figures})
+        return found
+
+    def _fusion_at(self, engine: Engine, batch: int) -> dict[str, Any]:
+        parts, used = engine.parts, self.plan["max_length"] // 4
+        rows = _rows(batch, used)
+        moved = [given.to(self.device) for given in tables(rows, batch, parts.slots.scratch)]
+        count = qwen3_plain.launches(
+            lambda: make_frame(parts.talker, parts.predictor, parts.slots, *moved, used)
+        )
+        frame_ms = self._time(lambda: parts.frames.launch(rows)[0].wait())
+        return {"batch": batch, "launches": count, "frame_ms": round(frame_ms, 3)}
 
     def _program(self, run: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
         """One stage as a graph of its own, where there are graphs."""
@@ -281,22 +296,10 @@ class Bench:
         limit = self.plan["run_seconds"] + 4 * seconds
         return load.run(engine, listeners, qwen3_model.SPEAKER, limit)
 
-    def package(self, wrapper: Any, engine: Engine) -> dict[str, float]:
-        """The package itself: whole clips, so its first sound is its last."""
-        frames = self.plan["package_frames"]
-        decoder = wrapper.model.speech_tokenizer.model.decoder
-        self._generate(wrapper, engine, 2)
-        start = time.perf_counter()
-        codes = torch.tensor(self._generate(wrapper, engine, frames), device=self.device)
-        with torch.no_grad():
-            decoder(codes.clamp(max=2047).T[None])[0].cpu()
-        took = time.perf_counter() - start
-        return {
-            "frames": frames,
-            "ms_per_frame": round(took * 1e3 / frames, 2),
-            "ttfa_ms": round(took * 1e3, 1),
-            "audio_seconds_per_second": round(frames * 0.08 / took, 2),
-        }
+
+def _rows(batch: int, used: int) -> list[Row]:
+    """One row a slot, in the middle of a turn."""
+    return [Row(n, 1, used - 1, 0, 1, n, 7, 50, 0.9, 1.0, 1.05) for n in range(batch)]
 
 
 def _ttfa(served: list[load.Listener]) -> dict[str, Any]:
@@ -310,7 +313,9 @@ def _ttfa(served: list[load.Listener]) -> dict[str, Any]:
     }
 
 
-def measure(size: str, device: torch.device, plan: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    size: str, device: torch.device, plan: dict[str, Any], faster: str | None
+) -> dict[str, Any]:
     bench = Bench(size, device, plan)
     found: dict[str, Any] = {
         "size": size,
@@ -323,6 +328,7 @@ def measure(size: str, device: torch.device, plan: dict[str, Any]) -> dict[str, 
     if device.type == "cuda":
         torch.cuda.empty_cache()
     wrapper = qwen3_model.make(size, device, bench.dtype)
+    found["fusion"] = bench.fusion(wrapper)
     engine = bench.engine(wrapper)
     began = time.perf_counter()
     engine.parts.frames.capture_all()
@@ -333,47 +339,16 @@ def measure(size: str, device: torch.device, plan: dict[str, Any]) -> dict[str, 
     found["arrivals"] = bench.arrivals(engine)
     found["token_streams"] = bench.token_streams(engine)
     found["crowds"] = bench.crowds(engine)
-    found["qwen_tts"] = bench.package(wrapper, engine)
+    found["qwen_tts"] = qwen3_rivals.package(wrapper, plan["package_frames"])
+    found["faster_qwen3_tts"] = qwen3_rivals.faster(faster, size, plan["package_frames"])
     return found
-
-
-def table(found: dict[str, Any]) -> str:
-    parity = found["parity_fp32"]
-    lines = [
-        f"Qwen3-TTS {found['size']} on {found['device']}, torch {found['torch']}",
-        f"fp32 parity: {parity['equal_frames']} of {parity['frames']} frames equal the package's",
-        "",
-        "batch  talker  predictor   frame   codec   floor  % of floor  audio-s/s   (ms)",
-    ]
-    for row in found["stages"]:
-        lines.append(
-            f"{row['batch']:5} {row['talker_ms']:7.2f} {row['predictor_ms']:10.2f}"
-            f" {row['frame_ms']:7.2f} {row['codec_ms']:7.2f} {row['floor_ms']:7.2f}"
-            f" {row['floor_percent']:11.0f} {row['audio_seconds_per_second']:10.1f}"
-        )
-    for name, key in (("requests/s", "per_second"), ("tokens/s", "tokens_per_second")):
-        lines += ["", f"{name:>10}  turns   raw p50    p95    p99   audible p95  underruns   (ms)"]
-        for row in found["arrivals" if key == "per_second" else "token_streams"]:
-            raw, audible = row["raw_ms"], row["audible_ms"]
-            lines.append(
-                f"{row[key]:10} {row['turns']:6} {raw.get('p50', 0):9.1f} {raw.get('p95', 0):6.1f}"
-                f" {raw.get('p99', 0):6.1f} {audible.get('p95', 0):13.1f} {row['underruns']:10}"
-            )
-    best = max((row["listeners"] for row in found["crowds"] if not row["underruns"]), default=0)
-    lines += ["", f"listeners in real time without an underrun: {best} (the most that was tried"
-              f" is {found['crowds'][-1]['listeners']})"]  # fmt: skip
-    theirs = found["qwen_tts"]
-    lines.append(f"qwen-tts, one clip: {theirs['ms_per_frame']} ms a frame, first sound after the"
-                 f" last frame: {theirs['ttfa_ms']} ms for {theirs['frames']} frames")  # fmt: skip
-    if not found["is_meaningful"]:
-        lines.append("Not a GPU, or not the full size: these figures say that the script runs.")
-    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=sorted(qwen3_model.SIZES), default="1.7b")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--faster", metavar="PYTHON", help="one that has faster-qwen3-tts")
     parser.add_argument("--output", type=Path, default=Path("build/qwen3_gpu.json"))
     chosen = parser.parse_args(arguments)
     if not chosen.tiny and not torch.cuda.is_available():
@@ -381,7 +356,8 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device("cpu" if chosen.tiny else "cuda:0")
     if chosen.tiny:
         torch.set_num_threads(1)
-    found = measure("tiny" if chosen.tiny else chosen.size, device, TINY if chosen.tiny else FULL)
+    size, plan = ("tiny", TINY) if chosen.tiny else (chosen.size, FULL)
+    found = measure(size, device, plan, chosen.faster)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(json.dumps(found, indent=1))
     print(table(found))

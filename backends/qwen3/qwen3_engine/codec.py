@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .model import rms_norm, rotate
+from .model import rms_norm, rotary_table, rotate
 
 # x [B, C, T] and the slots [B] its rows belong to → what comes out, [B, C', T'].
 Layer = Callable[[Tensor, Tensor], Tensor]
@@ -178,9 +178,8 @@ class _Transformer:
         """x [B, n, C] at frames … frames + n - 1 of each row → [B, n, C]."""
         count = x.shape[1]
         positions = frames[:, None] + torch.arange(count, device=x.device)
-        angles = positions.float()[..., None] * self.inverse
-        angles = torch.cat((angles, angles), -1)[:, :, None]
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        angles = positions.float()[..., None, None] * self.inverse
+        cos, sin = (table.to(x.dtype) for table in rotary_table(angles))
         places = positions % self.size
         # The frame each place of the ring holds by now; negative where nothing was written yet.
         newest = positions[:, -1:]

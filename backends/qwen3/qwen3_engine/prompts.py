@@ -39,14 +39,13 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Where a piece starts. ``keys`` and ``values`` are [layers, kv_heads, length, D].
+    """Where a piece starts. ``memory`` holds keys and values, [layers, 2, kv_heads, length, D].
 
     ``bridge`` [b, H] are code-side inputs that still want a text token each; ``lead`` are text
     tokens that go before the turn's own; ``carry`` [H] is the code side of the first frame.
     """
 
-    keys: Tensor
-    values: Tensor
+    memory: Tensor
     carry: Tensor
     bridge: Tensor
     lead: tuple[int, ...] = ()
@@ -54,7 +53,7 @@ class Prompt:
 
     @property
     def length(self) -> int:
-        return self.keys.shape[2]
+        return self.memory.shape[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,8 @@ class Prompts:
             parts.append(self._embed_text(list(lead[:known])) + bridge[:known])
             bridge, lead = bridge[known:], lead[known:]
             state = self._codec.prime(reference.codes)
-        keys, values = self._compute(torch.cat(parts))
-        prompt = Prompt(keys, values, carry, bridge, lead, state)
+        memory = self._compute(torch.cat(parts))
+        prompt = Prompt(memory, carry, bridge, lead, state)
         self._made[key] = prompt
         while len(self._made) > self._capacity:
             self._made.popitem(last=False)
@@ -135,7 +134,7 @@ class Prompts:
     def continued(self, prompt: Prompt, tokens: tuple[int, ...], codes: Tensor) -> Prompt:
         """``prompt`` as if the turn had just said ``tokens`` in frames ``codes`` [n, groups]."""
         bridge, carry = self.bridge(prompt.carry, codes)
-        return Prompt(prompt.keys, prompt.values, carry, bridge, tokens)
+        return Prompt(prompt.memory, carry, bridge, tokens)
 
     def bridge(self, first: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """The code side of speech that was said: its inputs [n, H], and the next one [H]."""
@@ -187,7 +186,7 @@ class Prompts:
             return config.codec_language_id[dialects[key.speaker]]
         return None if key.language == "auto" else config.codec_language_id[key.language]
 
-    def _compute(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute(self, x: Tensor) -> Tensor:
         """Keys and values of the inputs x [n, H] at positions 0 … n - 1."""
         slots = self._slots
         if len(x) > slots.length // 2:
@@ -197,8 +196,7 @@ class Prompts:
                 code="prompt_too_long",
             )
         self._run(slots.scratch, x, 0)
-        kept = (slice(None), slots.scratch, slice(None), slice(len(x)))
-        return slots.keys[kept].clone(), slots.values[kept].clone()
+        return slots.memory[:, slots.scratch, ..., : len(x), :].clone()
 
     def _run(self, slot: int, x: Tensor, start: int) -> None:
         positions = torch.arange(start, start + len(x), device=x.device)[None]

@@ -2,51 +2,69 @@
 
 The noise of a code is a hash of (key, frame, codebook, code): the same seed gives the same speech
 whatever else is in the batch and whenever the frame is made. The Gumbel-max trick then makes an
-argmax over noisy logits a sample from their softmax.
+argmax over noisy logits a sample from their softmax. What does not depend on logits is computed
+once a frame, as ``Dice``, and a code is then one pass: the cut, one multiply-add, the argmax.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 _LOW32 = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
+Word = TypeVar("Word", int, Tensor)
 
 
-def _mix(x: Tensor) -> Tensor:
-    """A bijection of 32-bit integers held in int64, with full avalanche.
+def _mix(x: Word) -> Word:
+    """A bijection of 32-bit integers (in int64 where they are tensors), with full avalanche.
 
-    Shifts and multipliers are "lowbias32" of the hash-prospector project (public domain).
+    Shifts and multipliers are "lowbias32" of the hash-prospector project (public domain). A tensor
+    is overwritten: fresh memory for each of these would cost more than the arithmetic.
     """
-    x = x ^ (x >> 16)
-    x = (x * 0x7FEB352D) & _LOW32
-    x = x ^ (x >> 15)
-    x = (x * 0x846CA68B) & _LOW32
-    return x ^ (x >> 16)
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x &= _LOW32
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x &= _LOW32
+    x ^= x >> 16
+    return x
 
 
 def make_key(seed: int, attempt: int) -> int:
     """The 32-bit key of a turn. A retry of the same turn has another ``attempt``."""
-    state = torch.tensor(attempt & _LOW32)
+    state = attempt & _LOW32
     for word in (seed & _LOW32, (seed >> 32) & _LOW32):
         state = _mix((state + _GOLDEN & _LOW32) ^ word)
-    return int(state)
+    return state
 
 
-def gumbel(keys: Tensor, frames: Tensor, first: int, groups: int, vocab: int) -> Tensor:
-    """Noise [B, groups, vocab], float32, for codebooks first … of each row's frame.
+def frame_key(key: int, frame: int) -> int:
+    """The 32-bit key of one frame of a turn."""
+    return _mix(key ^ _mix((frame + _GOLDEN) & _LOW32))
 
-    ``keys`` and ``frames`` are int64 [B].
-    """
-    device = keys.device
-    group = torch.arange(first, first + groups, device=device)
-    state = _mix(keys ^ _mix((frames + _GOLDEN) & _LOW32))
-    state = _mix(state[:, None] ^ ((group + 1) * _GOLDEN & _LOW32))
-    bits = _mix(state[..., None] ^ _mix(torch.arange(vocab, device=device) + 1))
-    # 24 bits, centred in their bin: never 0, never 1.
-    uniform = ((bits >> 8).float() + 0.5) * 2.0**-24
-    return -torch.log(-torch.log(uniform))
+
+class Noise:
+    """Gumbel noise for every code of a frame whose codebooks have ``sizes`` codes."""
+
+    def __init__(self, sizes: list[int], device: torch.device) -> None:
+        groups = torch.arange(len(sizes), device=device)
+        self._groups = (groups + 1) * _GOLDEN & _LOW32
+        self._group_of = groups.repeat_interleave(torch.tensor(sizes, device=device))
+        self._codes = _mix(torch.cat([torch.arange(size, device=device) for size in sizes]) + 1)
+
+    def __call__(self, keys: Tensor) -> Tensor:
+        """Frame keys, int64 [B] → float32 [B, sum of sizes], codebook after codebook."""
+        state = _mix(keys[:, None] ^ self._groups)
+        bits = state[:, self._group_of]
+        bits ^= self._codes
+        # 24 bits, centred in their bin: never 0, never 1.
+        uniform = (_mix(bits) >> 8).float().add_(0.5).mul_(2.0**-24)
+        return uniform.log_().neg_().log_().neg_()
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
@@ -55,28 +73,42 @@ def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def choose(
-    logits: Tensor,
-    noise: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
-    top_p: Tensor | None,
-    cap: int,
-) -> Tensor:
-    """One code per row, int64 [B], from logits [B, V].
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """How the rows of a batch choose their codes: all of it but the logits.
 
-    ``top_k`` is 1 … cap; ``top_p`` None leaves that cut out. Temperature 0 is the argmax.
+    ``noise`` [B, codes of all codebooks], ``heat`` [B, 1] to multiply logits by, ``last`` int64
+    [B, 1], the rank of the last code that may be chosen of ``cap``; ``top_p`` [B, 1], or None to
+    leave that cut out. A row of temperature 0 has no noise and a heat of 1: the argmax.
     """
-    is_greedy = temperature == 0
-    heat = torch.where(is_greedy, 1.0, temperature).to(logits.dtype)[:, None]
-    best = logits.topk(min(cap, logits.shape[-1]), -1).values
-    floor = best.gather(1, top_k.clamp(max=best.shape[1])[:, None] - 1)
-    if top_p is not None:
-        chances = torch.softmax(best.masked_fill(best < floor, -torch.inf) / heat, -1)
-        # A code stays while those likelier than it do not yet make up top_p.
-        is_kept = chances.cumsum(-1) - chances < top_p[:, None]
-        is_kept &= best >= floor
-        last = is_kept.sum(-1, keepdim=True).clamp(min=1) - 1
+
+    noise: Tensor
+    heat: Tensor
+    last: Tensor
+    top_p: Tensor | None
+    cap: int
+
+    @classmethod
+    def of(
+        cls, noise: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor | None, cap: int
+    ) -> Dice:
+        """For rows of these settings, [B] each. ``top_k`` is 1 … cap; ``noise`` is taken over."""
+        is_random = (temperature > 0)[:, None]
+        heat = torch.where(is_random, 1 / temperature[:, None], 1.0)
+        top_p = None if top_p is None else top_p[:, None]
+        return cls(noise.mul_(is_random), heat, top_k[:, None] - 1, top_p, cap)
+
+    def choose(self, logits: Tensor, start: int = 0) -> Tensor:
+        """One code per row, int64 [B], from logits [B, V] whose noise begins at ``start``."""
+        size = logits.shape[-1]
+        cap = min(self.cap, size)
+        best = logits.topk(cap, -1).values
+        last = self.last if cap == self.cap else self.last.clamp(max=cap - 1)
         floor = best.gather(1, last)
-    noisy = logits / heat + torch.where(is_greedy, 0.0, 1.0)[:, None] * noise
-    return noisy.masked_fill(logits < floor, -torch.inf).argmax(-1)
+        if self.top_p is not None:
+            chances = torch.softmax((best * self.heat).masked_fill(best < floor, -torch.inf), -1)
+            # A code stays while those likelier than it do not yet make up top_p.
+            is_kept = (chances.cumsum(-1) - chances < self.top_p) & (best >= floor)
+            floor = best.gather(1, is_kept.sum(-1, keepdim=True).clamp(min=1) - 1)
+        noisy = torch.addcmul(self.noise[:, start : start + size], logits, self.heat)
+        return torch.where(logits >= floor, noisy, -torch.inf).argmax(-1)

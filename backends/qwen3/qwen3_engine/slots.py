@@ -29,9 +29,10 @@ class Slots:
         self.count = count
         self.length = length
         self.scratch = count
-        shape = (len(stack.layers), count + 1, stack.kv_heads, length, stack.head_dim)
-        self.keys = like.new_zeros(shape)
-        self.values = like.new_zeros(shape)
+        # [layers, slots, keys and values, heads, positions, D].
+        self.memory = like.new_zeros(
+            len(stack.layers), count + 1, 2, stack.kv_heads, length, stack.head_dim
+        )
         # The code side of the talker's next input: the sum of the last frame's embeddings.
         self.carry = like.new_zeros(count + 1, talker.hidden_size)
         self.seen = torch.zeros(
@@ -48,38 +49,34 @@ class Slots:
 
         ``is_dense``: the rows are slots 0 … B - 1, so their keys are read in place.
         """
-        return SlotWindow(self.keys, self.values, rows, positions, used, is_dense)
+        return SlotWindow(self.memory, rows, positions, used, is_dense)
 
     def place(self, slot: int, prompt: Prompt) -> None:
         """Start a slot anew from a prompt. Nothing of what it held can be read afterwards.
 
         Keys past the prompt stay where they are; they are out of every mask until overwritten.
         """
-        self.keys[:, slot, :, : prompt.length] = prompt.keys
-        self.values[:, slot, :, : prompt.length] = prompt.values
+        self.memory[:, slot, ..., : prompt.length, :] = prompt.memory
         self.carry[slot] = prompt.carry
         self.seen[slot] = False
 
 
 @dataclass(slots=True)
 class SlotWindow:
-    keys: Tensor
-    values: Tensor
+    memory: Tensor
     rows: Tensor
     positions: Tensor
     used: int
     is_dense: bool
 
-    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self.rows[:, None]
-        self.keys[layer][rows, :, self.positions] = keys
-        self.values[layer][rows, :, self.positions] = values
-        return self._read(self.keys[layer]), self._read(self.values[layer])
-
-    def _read(self, stored: Tensor) -> Tensor:
-        if self.is_dense:
-            return stored[: len(self.rows), :, : self.used]
-        return stored[:, :, : self.used].index_select(0, self.rows)
+    def update(self, layer: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        memory = self.memory[layer]
+        memory[self.rows[:, None], :, :, self.positions] = keys_values
+        read = memory[..., : self.used, :]
+        # Gathered into a copy where the rows are not just the first slots.
+        read = read[: len(self.rows)] if self.is_dense else read.index_select(0, self.rows)
+        keys, values = read.unbind(1)
+        return keys, values
 
     def mask(self) -> Tensor:
         """[B, 1, N, used]: a position reads itself and what came before."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
-from bench import qwen3_gpu
+import pytest
+
+from bench import qwen3_gpu, qwen3_rivals, qwen3_table
 
 
 def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
@@ -22,3 +25,29 @@ def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
         assert row["floor_ms"] > 0
         assert row["frame_ms"] > 0
     assert found["qwen_tts"]["ms_per_frame"] > 0
+    fused, *others = found["fusion"]
+    assert (fused["layers"], fused["sampling"]) == ("fused", "fused")
+    assert all(other["launches"] > fused["launches"] for other in others)
+    assert all(row["frame_ms"] > 0 for row in found["fusion"])
+    # It wants a venv of its own, and the table says how to make one.
+    assert "pip install faster-qwen3-tts" in found["faster_qwen3_tts"]["missing"]
+    assert "faster-qwen3-tts: not installed here" in printed
+
+
+@pytest.mark.parametrize(
+    ("python", "why"), [(sys.executable, "not installed there"), ("/no/such/python", "did not run")]
+)
+def test_a_rival_that_cannot_run_says_why(python, why):
+    assert why in qwen3_rivals.faster(python, "tiny", 2)["missing"]
+
+
+def test_the_table_holds_the_figures_of_a_rival_that_ran(tmp_path):
+    """What faster-qwen3-tts prints on a GPU: its warm-up's words, then one line of JSON."""
+    python = tmp_path / "python"
+    chunk = {"ttfa_ms": 12.5, "ms_per_frame": 6.25, "audio_seconds_per_second": 12.8}
+    line = json.dumps({"frames": 32, "chunk_1": chunk})
+    python.write_text(f"#!/bin/sh\necho CUDA graph captured!\necho '{line}'\n")
+    python.chmod(0o755)
+    found = qwen3_rivals.faster(str(python), "1.7b", 32)
+    assert found["chunk_1"] == chunk
+    assert qwen3_table._rival("x", found["chunk_1"]).split() == ["x", "12.5", "6.25"]

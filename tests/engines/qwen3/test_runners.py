@@ -9,6 +9,7 @@ import pytest
 from driving import Request, engine_of, speak_all
 from qwen3_engine import runners
 from qwen3_engine.frame import Row, tables
+from qwen3_engine.sampler import frame_key
 
 from voice_worker.backend import Voice
 
@@ -27,11 +28,11 @@ def test_sizes_cover_every_batch_and_every_length():
 def test_padding_rows_name_the_scratch_slot():
     row = Row(3, 40, 9, 1, 1, 5, 6, 50, 0.9, 0.8, 1.05)
     integers, floats = tables([row], 4, scratch=8)
-    assert integers.shape == (8, 4)
-    assert integers[:, 0].tolist() == [3, 40, 9, 1, 1, 5, 6, 50]
+    assert integers.shape == (7, 4)
+    assert integers[:, 0].tolist() == [3, 40, 9, 1, 1, frame_key(5, 6), 50]
     assert floats[:, 0].tolist() == pytest.approx([0.9, 0.8, 1.05])
     assert integers[0].tolist() == [3, 8, 8, 8]
-    assert (integers[1:7, 1:] == 0).all()
+    assert (integers[1:5, 1:] == 0).all()
 
 
 def test_batches_padded_for_graphs_speak_the_same(small, monkeypatch):
