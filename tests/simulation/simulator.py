@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from voice_server.core.admission import Load, admit
 from voice_server.core.errors import BusyError
 from voice_server.core.playback import SAMPLE_RATE, Playback
-from voice_server.core.schedule import NOT_STARTED, Schedule, SchedulePolicy
+from voice_server.core.schedule import NOT_STARTED, Schedule
 from voice_server.core.sequencer import Sequencer
 from voice_server.workers.load import Load as Cost
 
@@ -99,9 +99,7 @@ class Simulation:
         self._chance = random.Random(world.seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._schedule: Schedule[_Segment] = Schedule(
-            SchedulePolicy(tenant_slots=0.75 if len(world.tenants) > 1 else 1.0)
-        )
+        self._schedule: Schedule[_Segment] = Schedule()
         self._schedule.slots = world.slots
         self._free = world.slots
         self._listeners: set[_Listener] = set()

@@ -172,9 +172,11 @@ def test_a_tenant_with_more_than_its_share_of_the_slots_yields_when_slack_is_sim
 
 def test_a_greedy_tenants_listener_about_to_run_dry_goes_before_lead_of_others() -> None:
     schedule: Schedule[Waiter] = Schedule()
-    schedule.slots = 2
+    schedule.slots = 4
     for _ in range(4):
         schedule.take("greedy", 0.0)
+    for _ in range(2):
+        schedule.release("greedy", 9.0)
     schedule.add(Waiter("greedy", 10.0, tenant="greedy"), 9.0)
     schedule.add(Waiter("small", 18.0, tenant="small"), 9.0)
     assert order(schedule, 10.0) == ["greedy", "small"]
@@ -190,15 +192,27 @@ def test_what_a_tenant_used_long_ago_is_forgotten() -> None:
     assert order(schedule, 100.1) == ["first", "second"]
 
 
+def test_a_tenant_that_is_alone_may_hold_every_slot() -> None:
+    schedule: Schedule[Waiter] = Schedule()
+    schedule.slots = 2
+    for number in range(2):
+        schedule.add(Waiter(str(number), tenant="greedy"), 0.0)
+    assert order(schedule, 0.0) == ["0", "1"]
+
+
 def test_a_cap_holds_even_when_slots_idle() -> None:
     schedule: Schedule[Waiter] = Schedule(SchedulePolicy(tenant_slots=0.5))
     schedule.slots = 4
+    schedule.take("small", 0.0)
+    schedule.release("small", 0.5)
     for number in range(4):
         schedule.add(Waiter(str(number), tenant="greedy"), 0.0)
-    assert order(schedule, 0.0) == ["0", "1"]
+    assert order(schedule, 0.5) == ["0", "1"]
     assert not schedule.may_run_at_once("greedy")
     schedule.release("greedy", 1.0)
     assert order(schedule, 1.0) == ["2"]
+    # Nobody else has come for long.
+    assert order(schedule, 60.0) == ["3"]
 
 
 def test_work_need_not_be_queued_when_nobody_waits() -> None:

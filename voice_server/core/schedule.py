@@ -42,14 +42,16 @@ class SchedulePolicy:
 
     ``start_grace``: how long a newcomer yields to running listeners. ``handicap``: seconds that
     a tenant at twice its share is put back, up to four times that. ``memory``: seconds over which
-    the use of slots is averaged. ``tenant_slots``: the part of all slots one tenant may hold.
+    the use of slots is averaged. ``tenant_slots``: the part of all slots, one at least, that a
+    tenant may hold while there are others or have been lately: a slot is not taken back, so the
+    next small request must find one free.
     """
 
     lead_limit: float = 10.0
     start_grace: float = 0.02
     handicap: float = 0.5
     memory: float = 2.0
-    tenant_slots: float = 1.0
+    tenant_slots: float = 0.75
 
 
 T = TypeVar("T", bound=Work)
@@ -224,7 +226,7 @@ class Schedule(Generic[T]):
 
     def _next_fair(self, now: float) -> _Entry[T] | None:
         """The best of the tenants' neediest. O(tenants)."""
-        tops = []
+        found = []
         active = 0
         for name, record in list(self._tenants.items()):
             ordinary, speculative = self._top(record.ordinary), self._top(record.speculative)
@@ -232,8 +234,8 @@ class Schedule(Generic[T]):
                 active += 1
             elif record.used(now, self.policy.memory) < _FORGOTTEN:
                 del self._tenants[name]
-            if not self._is_capped(record):
-                tops += [(record, top) for top in (ordinary, speculative) if top is not None]
+            found += [(record, top) for top in (ordinary, speculative) if top is not None]
+        tops = [(record, top) for record, top in found if not self._is_capped(record)]
         if not tops:
             return None
         share = self.slots / active
@@ -250,5 +252,5 @@ class Schedule(Generic[T]):
         return None if best is None else best[1]
 
     def _is_capped(self, record: _Tenant[T]) -> bool:
-        part = self.policy.tenant_slots
-        return part < 1.0 and record.running >= max(1.0, self.slots * part)
+        limit = max(1, int(self.slots * self.policy.tenant_slots))
+        return len(self._tenants) > 1 and record.running >= limit
