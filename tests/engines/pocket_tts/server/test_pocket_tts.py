@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import wave
 from array import array
+from contextlib import suppress
 from math import sin
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end import talking
 from tests.end_to_end.conftest import wait_until
@@ -21,9 +23,11 @@ TOKENS = ["the ", "quick ", "brown ", "fox. ", "It ", "jumps ", "over ", "the ",
 def told(path, tokens=TOKENS, **opening):
     """The whole turn; the client closes nothing before the server does."""
     with talk(path) as agent:
-        agent.send(**opening)
-        agent.tokens(*tokens)
-        agent.send(done=True)
+        # What it refuses it refuses at once, perhaps while we are still sending.
+        with suppress(ConnectionClosed):
+            agent.send(**opening)
+            agent.tokens(*tokens)
+            agent.send(done=True)
         agent.until_closed()
         return agent
 
@@ -31,7 +35,7 @@ def told(path, tokens=TOKENS, **opening):
 def test_the_first_message_of_every_client_works(path):
     agent = told(path, voice="af_heart", seed=3)
     assert agent.close_code == 1000
-    assert "".join(agent.sentences).split() == "".join(TOKENS).split()
+    assert " ".join(agent.sentences).split() == "".join(TOKENS).split()
     assert len(agent.sound) > 24_000
     assert told(path, voice="af_heart", seed=3).sound == agent.sound
 
@@ -65,7 +69,7 @@ def test_a_dropped_recording_is_a_voice(server, path, tmp_path):
     with wave.open(str(tmp_path / "obama.wav"), "wb") as file:
         file.setparams((1, 2, 24_000, 0, "NONE", ""))
         file.writeframes(sound.tobytes())
-    folder = server.config.voice_samples_dir
+    folder = server.config.settings.voice_samples_dir
     folder.mkdir(exist_ok=True)
     shutil.copy(tmp_path / "obama.wav", folder / "obama.wav")
     wait_until(lambda: not told(path, voice="obama", seed=1).of("error"))
