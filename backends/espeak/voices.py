@@ -42,7 +42,7 @@ class Voices:
         )
 
     def languages(self) -> tuple[str, ...]:
-        return tuple(sorted(bcp47(tag) for tag in self._languages))
+        return tuple(sorted({bcp47(tag) for tag in (*self._languages, *_SPECIAL)}))
 
     def pattern(self) -> str:
         """Speaker ids that are valid without being listed: any speaker with any variant."""

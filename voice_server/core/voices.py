@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from voice_server.core.errors import RequestError, UnknownVoice
 from voice_worker.backend import BackendInfo, Speaker
@@ -124,6 +124,13 @@ class Problem:
     path: str
     reason: str
     code: str
+
+
+class HasDuration(Protocol):
+    """A recording, stored or not yet. ``duration`` in seconds."""
+
+    @property
+    def duration(self) -> float: ...
 
 
 class VoiceIndex:
@@ -234,7 +241,7 @@ def resolve(
     voice = voices.get(name)
     if voice is not None and can_speak(info, voice):
         return _wire(voice, voices.digest(voice.id), backend, cache)
-    speaker = _speaker(name, info)
+    speaker = speaker_of(name, info)
     if speaker is not None:
         return {"speaker": speaker}
     voice = voice or voices.named(name) or voices.get(name.lower())
@@ -245,6 +252,8 @@ def resolve(
             f"voice {name!r} has no recording yet; add one with POST /profiles/{voice.id}/samples",
             code="voice_is_empty",
         )
+    if is_too_short(info, voice.samples):
+        raise UnknownVoice(_too_short(backend, info, voice.samples), code="sample_too_short")
     if not can_speak(info, voice):
         ability = "clone a recording" if voice.samples else "design a voice from a description"
         has = _some([speaker.id for speaker in info.speakers])
@@ -258,7 +267,37 @@ def resolve(
 
 def can_speak(info: BackendInfo, voice: Voice) -> bool:
     """Whether the backend is able to speak this voice of the catalogue."""
-    return info.clones if voice.samples else bool(voice.design) and info.designs
+    if voice.samples:
+        return info.clones and not is_too_short(info, voice.samples)
+    return bool(voice.design) and info.designs
+
+
+def is_too_short(info: BackendInfo, samples: Iterable[HasDuration]) -> bool:
+    """Whether the backend clones, but from longer recordings than a voice's ``samples``."""
+    least = info.min_sample_seconds
+    return info.clones and least > 0 and sum(sample.duration for sample in samples) <= least
+
+
+def warnings_of_length(
+    samples: Sequence[HasDuration], infos: Mapping[str, BackendInfo]
+) -> tuple[str, ...]:
+    """A sentence for each backend that clones from longer recordings than a new voice's.
+
+    Raises RequestError (``sample_too_short``) when none of those that clone takes one so short.
+    """
+    short = [name for name, info in infos.items() if is_too_short(info, samples)]
+    told = tuple(_too_short(name, infos[name], samples) for name in short)
+    if short and len(short) == sum(info.clones for info in infos.values()):
+        raise RequestError("; ".join(told), code="sample_too_short")
+    return told
+
+
+def _too_short(backend: str, info: BackendInfo, samples: Iterable[HasDuration]) -> str:
+    seconds = sum(sample.duration for sample in samples)
+    return (
+        f"without the silence at its ends the recording lasts {seconds:.1f} s, and backend"
+        f" {backend!r} needs more than {info.min_sample_seconds:g} s: record a longer sample"
+    )
 
 
 def speaker_voices(backend: str, info: BackendInfo) -> list[Voice]:
@@ -288,7 +327,16 @@ def _wire(voice: Voice, digest: str, backend: str, cache: str) -> dict[str, Any]
     return wire
 
 
-def _speaker(name: str, info: BackendInfo) -> str | None:
+def owners(name: str | None, infos: Mapping[str, BackendInfo]) -> str:
+    """Which backends have a built-in speaker of that name, to end a message with; or nothing."""
+    found = [repr(backend) for backend, info in infos.items() if name and speaker_of(name, info)]
+    if not found:
+        return ""
+    return f"; backend {found[0]} has it" if len(found) == 1 else f"; {', '.join(found)} have it"
+
+
+def speaker_of(name: str, info: BackendInfo) -> str | None:
+    """The id of the built-in speaker that is meant, or None."""
     folded = name.casefold()
     near: list[Speaker] = []
     for speaker in info.speakers:

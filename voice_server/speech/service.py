@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, MutableMapping
 from typing import Any
@@ -25,11 +24,13 @@ from voice_server.core.errors import (
     NotReady,
     ResumeFailed,
     UnknownBackend,
-    UnknownOption,
+    UnknownVoice,
     VoiceServerError,
 )
 from voice_server.core.events import TurnOptions
 from voice_server.core.expectations import suggest
+from voice_server.core.options import job_params
+from voice_server.core.voices import owners
 from voice_server.speech.conversation import (
     Channel,
     ChannelClosed,
@@ -127,10 +128,14 @@ class SpeechService:
         backend, pool = self.pool(asked.backend)
         info = pool.info or await self.info(backend)
         config = self.config.backend(backend)
-        voice = self.catalogue.resolve(
-            asked.voice, backend, info, default=config.voice, aliases=config.aliases
-        )
-        params = _params(asked, backend, info)
+        try:
+            voice = self.catalogue.resolve(
+                asked.voice, backend, info, default=config.voice, aliases=config.aliases
+            )
+        except UnknownVoice as exc:
+            infos = {name: pool.info for name, pool in self.pools.items() if pool.info}
+            raise UnknownVoice(f"{exc}{owners(asked.voice, infos)}", code=exc.code) from None
+        params = job_params(asked, backend, info)
         if not info.normalizes:
             # Its first use for a language reads grammars, for up to two seconds.
             from voice_server.core.text.normalisation import prepare
@@ -379,22 +384,3 @@ async def _feed(turn: Turn, text: str | AsyncIterable[str]) -> None:
         async for token in text:
             turn.post(wire.Token(token))
     turn.post(wire.Done())
-
-
-def _params(asked: wire.Configure, backend: str, info: BackendInfo) -> dict[str, Any]:
-    """The options the backend takes, checked by name. Raises UnknownOption."""
-    params = dict(asked.opts)
-    for name, value in params.items():
-        if name not in info.options:
-            raise UnknownOption(
-                f"backend {backend!r} has no option {str(name)[:80]!r}{suggest(name, info.options)}"
-            )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UnknownOption(f"option {name!r}: expected a finite number", code="bad_option")
-    if asked.language is not None:
-        params["language"] = asked.language
-    if asked.instructions is not None:
-        if not info.instructs:
-            raise UnknownOption(f"backend {backend!r} takes no instructions; leave them out")
-        params["instructions"] = asked.instructions
-    return params
