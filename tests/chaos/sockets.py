@@ -305,10 +305,12 @@ def endless(scale: float) -> Reached:
     "10 × load: memory flat, refusals < 50 ms, admitted turns without a gap",
 )
 def overload(scale: float) -> Reached:
-    async def one(port: int) -> tuple[str, float, int]:
-        """(outcome, seconds to the refusal or the end, underruns)"""
-        before = time.perf_counter()
+    async def one(port: int, everybody: asyncio.Barrier) -> tuple[str, float, int]:
+        """(outcome, seconds from the text to the refusal or the end, underruns)"""
         async with _socket(port, "/stream-tokens?backend=babble") as client:
+            # 80 handshakes would be measured otherwise, and this process makes half of each.
+            await everybody.wait()
+            before = time.perf_counter()
             await client.send(json.dumps({"token": TEXT[:120], "done": True}))
             async for message in client:
                 if isinstance(message, str):
@@ -321,12 +323,12 @@ def overload(scale: float) -> Reached:
 
     async def go() -> Reached:
         with server("babble") as (process, port):
-            await one(port)
+            await one(port, asyncio.Barrier(1))
             before = memory_kb(process.pid)
             found: list[tuple[str, float, int]] = []
             for _ in range(count(10, scale, 2)):
-                turns = [asyncio.create_task(one(port)) for _ in range(80)]
-                found += await asyncio.gather(*turns)
+                everybody = asyncio.Barrier(80)
+                found += await asyncio.gather(*(one(port, everybody) for _ in range(80)))
             grown = memory_kb(process.pid) - before
         refusals = [took for outcome, took, _ in found if outcome == "busy"]
         done = [gaps for outcome, _, gaps in found if outcome == "done"]
