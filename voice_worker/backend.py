@@ -71,6 +71,7 @@ class BackendInfo:
     ``default_speaker``: used when the client names no voice. ``speaker_pattern``: a regular
     expression for speaker ids that are valid without being listed (``en-us+f3``). ``clones``,
     ``designs``, ``instructs``: takes samples, a description, an ``instructions`` parameter.
+    ``min_sample_seconds``: a voice's samples must last longer than this together; 0 is any length.
     ``tags``: paralinguistic tags it performs, without brackets (``laugh``). ``options``: names it
     accepts in ``params``. ``word_timing``: yields words. ``streams_text``: is a BatchBackend that
     takes text while it speaks. ``normalizes``: reads numbers and units itself. ``slots``: jobs it
@@ -84,6 +85,7 @@ class BackendInfo:
     default_speaker: str | None = None
     speaker_pattern: str | None = None
     clones: bool = False
+    min_sample_seconds: float = 0.0
     designs: bool = False
     instructs: bool = False
     tags: tuple[str, ...] = ()
@@ -208,6 +210,13 @@ class BatchBackend(ABC):
     @abstractmethod
     def step(self, runnable: Sequence[int]) -> list[Step]:
         """Advance each of these jobs by one frame. They have credit and ``is_runnable``."""
+
+    def counts(self) -> Mapping[str, int]:
+        """What /metrics shall count of this model: totals since the load, by name (``retries``).
+
+        Asked at the end of every job.
+        """
+        return {}
 
     def prepare(self, voice: Voice) -> None:  # noqa: B027
         """As Backend.prepare."""

@@ -24,6 +24,7 @@ from voice_server.control.signing import Signer
 from voice_server.core.errors import Conflict, Forbidden, RequestError, TooLarge, UnknownVoice
 from voice_server.core.voices import Voice
 from voice_server.storage.catalogue import Catalogue
+from voice_worker.backend import BackendInfo
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +60,24 @@ async def maya(catalogue: Catalogue, samples: int = 2) -> Voice:
         sample, _, _ = await Cloning(catalogue).sample(wav(3, pitch=180 + i), f"Text {i}.")
         await catalogue.add_sample(made.voice.id, sample)
     return catalogue.get(made.voice.id)
+
+
+async def test_a_recording_too_short_for_every_backend_never_becomes_a_voice(
+    tmp_path: Path,
+) -> None:
+    patient = BackendInfo(sample_rate=24_000, clones=True, min_sample_seconds=5.0)
+    swift = BackendInfo(sample_rate=24_000, clones=True)
+    running = {"patient": patient}
+    async with opened(tmp_path) as (catalogue, _):
+        cloning = Cloning(catalogue, backends=lambda: running)
+        with pytest.raises(RequestError, match="'patient' needs more than 5 s") as told:
+            await cloning.clone(wav(3.0), name="Short")
+        assert told.value.code == "sample_too_short"
+        assert not len(catalogue)
+        running["swift"] = swift
+        made = await cloning.clone(wav(3.0), name="Short")
+        assert any("'patient' needs" in warning for warning in made.quality.warnings)
+        assert made.voice.samples[0].notes == made.quality.warnings
 
 
 def on_disk(folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from voice_server.core.voices import (
     resolve,
     slug_from_name,
     speaker_voices,
+    warnings_of_length,
 )
 from voice_worker.backend import BackendInfo, Speaker
 
@@ -28,6 +29,7 @@ ESPEAK = BackendInfo(
     speaker_pattern=r"[a-z-]+\+[a-z]\d",
 )
 TONE = BackendInfo(sample_rate=24_000, clones=True)
+PATIENT = BackendInfo(sample_rate=24_000, clones=True, min_sample_seconds=5.0)
 DESIGNER = BackendInfo(sample_rate=24_000, designs=True)
 
 SAMPLES = (Sample("s1", "/d/s1.wav", "aa", "Hello."), Sample("s2", "/d/s2.wav", "bb"))
@@ -139,6 +141,40 @@ def test_a_voice_of_the_catalogue_wins_over_a_speaker_where_it_can_be_spoken() -
     both = BackendInfo(sample_rate=24_000, speakers=ESPEAK.speakers, clones=True)
     assert "samples" in resolve("de", "both", both, VoiceIndex([mine]))
     assert resolve("de", "espeak", ESPEAK, VoiceIndex([mine])) == {"speaker": "de"}
+
+
+def spoken_for(*seconds: float) -> Voice:
+    samples = [Sample(f"s{at}", f"/d/{at}.wav", "aa", duration=s) for at, s in enumerate(seconds)]
+    return dataclasses.replace(MAYA, samples=tuple(samples))
+
+
+@pytest.mark.parametrize("seconds", [(5.1,), (3.0, 2.5)])
+def test_recordings_that_are_long_enough_together_are_a_voice(seconds: tuple[float, ...]) -> None:
+    voice = spoken_for(*seconds)
+    assert "samples" in resolve("maya_cloned", "patient", PATIENT, VoiceIndex([voice]))
+    assert warnings_of_length(voice.samples, {"patient": PATIENT}) == ()
+
+
+@pytest.mark.parametrize("seconds", [(5.0,), (2.0, 2.5)])
+def test_a_backend_that_needs_more_recording_says_how_much(seconds: tuple[float, ...]) -> None:
+    voice = spoken_for(*seconds)
+    with pytest.raises(UnknownVoice, match="'patient' needs more than 5 s") as told:
+        resolve("maya_cloned", "patient", PATIENT, VoiceIndex([voice]))
+    assert told.value.code == "sample_too_short"
+    assert "samples" in resolve("maya_cloned", "tone", TONE, VoiceIndex([voice]))
+
+
+def test_a_recording_is_refused_where_nobody_can_clone_it_and_warned_of_where_somebody_can() -> (
+    None
+):
+    samples = spoken_for(3.0).samples
+    with pytest.raises(RequestError, match=r"3\.0 s") as told:
+        warnings_of_length(samples, {"patient": PATIENT, "espeak": ESPEAK})
+    assert told.value.code == "sample_too_short"
+    (warning,) = warnings_of_length(samples, {"patient": PATIENT, "tone": TONE})
+    assert "record a longer sample" in warning
+    assert warnings_of_length(samples, {"espeak": ESPEAK}) == ()
+    assert warnings_of_length(samples, {}) == ()
 
 
 def test_an_alias_is_another_name() -> None:

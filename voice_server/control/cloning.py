@@ -20,9 +20,16 @@ from voice_server.core.errors import (
     RequestError,
     VoiceServerError,
 )
-from voice_server.core.voices import MAX_NAME_CHARS, Kind, Voice, slug_from_name
+from voice_server.core.voices import (
+    MAX_NAME_CHARS,
+    Kind,
+    Voice,
+    slug_from_name,
+    warnings_of_length,
+)
 from voice_server.storage.catalogue import Catalogue
 from voice_server.storage.voice_files import NewSample
+from voice_worker.backend import BackendInfo
 
 Transcribe = Callable[[bytes, str | None], Awaitable[str]]
 """Text of a WAV (mono, 24 kHz), given a language tag or None. Raises VoiceServerError."""
@@ -51,10 +58,12 @@ class Cloning:
         catalogue: Catalogue,
         *,
         transcribe: Transcribe | None = None,
+        backends: Callable[[], Mapping[str, BackendInfo]] = dict,
         at_once: int = 2,
     ) -> None:
         self.catalogue = catalogue
         self._transcribe = transcribe
+        self._backends = backends
         self._room = asyncio.Semaphore(at_once)
         self._waiting = 0
 
@@ -98,7 +107,8 @@ class Cloning:
         **fields: Any,
     ) -> Cloned:
         """A stored voice. ``fields`` are those of Voice. An id that is taken gets a number behind
-        it, or Conflict where ``is_renamed`` is false.
+        it, or Conflict where ``is_renamed`` is false. RequestError (``sample_too_short``) when no
+        backend that runs could clone so short a recording.
         """
         name = clean_name(name)
         wanted = voice_id or slug_from_name(name)
@@ -110,6 +120,9 @@ class Cloning:
         sample, quality, why = await self.sample(
             recording, transcript, limits=limits, language=fields.get("language")
         )
+        warnings = warnings_of_length([sample], self._backends())
+        quality = dataclasses.replace(quality, warnings=(*quality.warnings, *warnings))
+        sample = dataclasses.replace(sample, notes=(*sample.notes, *warnings))
         voice = Voice(id=wanted, name=name, kind=kind, **clean_fields(fields))
         stored = await store_new(self.catalogue, voice, [sample], is_renamed=is_renamed)
         return Cloned(stored, quality, why)

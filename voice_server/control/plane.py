@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Mapping
 
 from voice_server.config import Settings
 from voice_server.control.cloning import Cloning, Transcribe
@@ -20,6 +21,7 @@ from voice_server.storage.projects import Projects
 from voice_server.storage.prompts import PromptCache
 from voice_server.storage.stamp import Stamp
 from voice_server.storage.voice_files import CLOCK_SLACK
+from voice_worker.backend import BackendInfo
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +38,13 @@ class ControlPlane:
         catalogue: Catalogue,
         keyring: Keyring,
         transcribe: Transcribe | None = None,
+        backends: Callable[[], Mapping[str, BackendInfo]] = dict,
     ) -> None:
         self.keyring = keyring
         self._stamp = Stamp(catalogue.data_dir)
         signing_key = settings.package_signing_key
         self.catalogue = catalogue
-        self.cloning = Cloning(catalogue, transcribe=transcribe)
+        self.cloning = Cloning(catalogue, transcribe=transcribe, backends=backends)
         self.packages = Packages(
             catalogue,
             signer=Signer.from_file(signing_key) if signing_key else None,

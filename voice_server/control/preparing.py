@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 
 from voice_server.core.errors import VoiceServerError
-from voice_server.core.voices import Voice, can_speak
+from voice_server.core.voices import Voice, can_speak, is_too_short
 from voice_server.storage.catalogue import Catalogue
 from voice_server.workers.pool import WorkerPool
 
@@ -61,7 +61,15 @@ class Preparing:
         info = pool.info
         if info is None or not pool.is_ready or voice_id not in self._catalogue:
             return
-        if not can_speak(info, self._catalogue.get(voice_id)):
+        voice = self._catalogue.get(voice_id)
+        if is_too_short(info, voice.samples):
+            logger.warning(
+                "voice %s is too short for %s, which needs more than %g s of recording",
+                voice_id,
+                backend,
+                info.min_sample_seconds,
+            )
+        if not can_speak(info, voice):
             return
         try:
             await pool.prepare(self._catalogue.resolve(voice_id, backend, info))

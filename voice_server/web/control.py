@@ -61,7 +61,14 @@ async def running(state: State, config: Config) -> AsyncIterator[ControlPlane]:
     transcriber = Transcriber(
         lambda: _transcribing_pool(config), is_installed=lambda: _has_transcriber(config)
     )
-    plane = ControlPlane(settings, catalogue, keyring, transcriber.text)
+    pools = state.speech.pools
+    plane = ControlPlane(
+        settings,
+        catalogue,
+        keyring,
+        transcriber.text,
+        lambda: {name: pool.info for name, pool in pools.items() if pool.info is not None},
+    )
     state.control, state.transcriber = plane, transcriber
     state.batches = generation.Batches()
     state.models = _models(config, state.speech)
