@@ -105,9 +105,7 @@ def test_what_only_another_engine_can_do_is_refused_before_a_word_is_said(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert says in answer.json()["detail"]
     with talk(f"{server.ws}/stream-tokens") as listener:
-        listener.send(**asked)
-        listener.send(token="Hello.")
-        listener.send(done=True)
+        listener.send(**asked)  # and no more: the answer closes the socket
         error = listener.until("error")
         assert (error["code"], says in error["msg"]) == (code, True)
 
