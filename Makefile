@@ -7,7 +7,7 @@ SOURCE := voice_server voice_worker backends bench examples tests cli.py client.
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-fast test-engines chaos fuzz bench lint types fmt requirements clean distclean
+.PHONY: help demo test test-fast test-engines test-clients chaos fuzz bench lint types fmt requirements clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test       lint, types, architecture, every test"
 	@echo "make test-fast  unit and property tests"
 	@echo "make test-engines  install the engines that need torch and prove them (about 10 minutes)"
+	@echo "make test-clients  install the clients of other vendors and run them against this server"
 	@echo "make chaos      break workers, sockets and schedules; what was reached beside what is wanted"
 	@echo "make fuzz       feed both protocols what coverage leads to, for four minutes"
 	@echo "make bench      measure latency, crowds and segmentation"
@@ -32,6 +33,9 @@ test-fast: $(VENV)/.dev
 
 test-engines: $(VENV)/.dev
 	$(PY) tests/engines/run
+
+test-clients: $(VENV)/.dev
+	$(PY) tests/clients/run
 
 chaos: $(VENV)/.dev
 	$(PY) -m tests.chaos
