@@ -17,7 +17,8 @@ from voice_server.core.errors import RequestError, UnsupportedFormat
 
 PROTOCOL = 1
 SAMPLE_RATE = 24_000
-PCM_ENCODINGS = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}  # bytes of one sample
+# Bytes of one sample.
+PCM_ENCODINGS = {"pcm_s16le": 2, "pcm_f32le": 4, "pcm_mulaw": 1, "pcm_alaw": 1}
 ENCODINGS = (*PCM_ENCODINGS, "opus", "mp3", "flac")
 
 

@@ -16,7 +16,7 @@ _TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
     for methods, path, scope in (
         (_READ, r"/|/docs(/.*)?|/openapi\.json|/ready|/health|/api/v1/status", ""),
         (("POST",), r"/tickets", ""),
-        (_READ, r"/voices|/backends|/models|/v[12](/.*)?", ""),
+        (_READ, r"/voices(/[^/]+)?|/backends|/models|/v[12](/.*)?", ""),
         (_READ, r"/profiles|/profiles/[^/]+|/api/v1/tts/voices(/[^/]+)?", ""),
         (("POST",), r"/tts|/api/v1/tts/synthesize|/preview-from-voice", "speak"),
         (("WS",), r"/stream|/stream-tokens|/generate/batch/.*", "speak"),
@@ -24,7 +24,7 @@ _TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("POST", *_READ), r"/generate(/.*)?", "speak"),
         (("DELETE", *_READ), r"/history(/.*)?|/audio/.*|/previews/.*", "speak"),
         (("POST", "PUT", "DELETE", *_READ), r"/projects(/.*)?", "speak"),
-        (("POST",), r"/v1/audio/voices|/v1/voices/add", "voices"),
+        (("POST",), r"/v1/audio/voices|/v1/voices/add|/voices/clone", "voices"),
         (("DELETE",), r"/v1/voices/.*", "voices"),
         (("POST",), r"/v[12]/.*|/tts/(bytes|sse)|/telephony/.*", "speak"),
         (("POST", "PUT", "DELETE", *_READ), r"/profiles(/.*)?|/api/v1/tts/.*", "voices"),

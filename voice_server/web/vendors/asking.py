@@ -36,16 +36,9 @@ async def configuration(
     Raises UnknownBackend; an unknown voice is found out when the turn begins.
     """
     service: SpeechService = connection.app.state.speech
-    is_named = bool(model) and not own_models.fullmatch(model or "")
-    backend, _ = service.pool(model if is_named else None)
+    await service.info(named(service, model, own_models))
+    backend, voice = chosen(service, voice, model, own_models, stand_ins)
     info = await service.info(backend)
-    if not _speaks(service, backend, voice):
-        others = [] if is_named else [name for name in service.pools if name != backend]
-        able = next((name for name in others if _speaks(service, name, voice)), None)
-        if able is not None:
-            backend, info = able, await service.info(able)
-        elif voice in stand_ins:
-            voice = None
     return wire.Configure(
         voice=voice or None,
         backend=backend,
@@ -56,6 +49,32 @@ async def configuration(
         format=audio_format,
         framing=DEFAULTS.framing,
     )
+
+
+def named(service: SpeechService, model: str | None, own_models: re.Pattern[str]) -> str:
+    """The backend that a model names, or the default one. Raises UnknownBackend."""
+    is_own = not model or own_models.fullmatch(model)
+    return service.pool(None if is_own else model)[0]
+
+
+def chosen(
+    service: SpeechService,
+    voice: str | None,
+    model: str | None,
+    own_models: re.Pattern[str],
+    stand_ins: Collection[str] = (),
+) -> tuple[str, str | None]:
+    """Backend and voice, as ``configuration`` says, among the backends that are warm."""
+    backend = named(service, model, own_models)
+    if not _speaks(service, backend, voice):
+        is_own = not model or own_models.fullmatch(model)
+        others = [name for name in service.pools if name != backend] if is_own else []
+        able = next((name for name in others if _speaks(service, name, voice)), None)
+        if able is not None:
+            return able, voice
+        if voice in stand_ins:
+            return backend, None
+    return backend, voice
 
 
 def _speaks(service: SpeechService, backend: str, voice: str | None) -> bool:

@@ -7,6 +7,8 @@ from types import ModuleType
 from starlette.routing import BaseRoute
 
 from voice_server.web.vendors import (
+    cartesia,
+    cartesia_voices,
     deepgram,
     elevenlabs,
     elevenlabs_lists,
@@ -16,6 +18,8 @@ from voice_server.web.vendors import (
 )
 
 _DOORS: tuple[ModuleType, ...] = (
+    cartesia,
+    cartesia_voices,
     deepgram,
     elevenlabs,
     elevenlabs_lists,
