@@ -1,7 +1,7 @@
 """The same frames by other engines, in the same run: qwen-tts, and faster-qwen3-tts.
 
 faster-qwen3-tts wants another transformers than qwen-tts, so it runs in a venv of its own, as this
-module: ``PYTHON -m bench.qwen3_rivals --size 1.7b --frames 32`` prints one line of JSON. All engines
+module: ``PYTHON -m bench.qwen3_rivals --size 1.7b --frames 32`` prints a line of JSON. All engines
 have the weights of ``bench.qwen3_model``.
 """
 

@@ -28,6 +28,7 @@ class BatchLoop:
         self._backend, self._info, self._pipe, self._prompts = backend, info, pipe, prompts
         self._jobs: dict[int, _Job] = {}
         self._is_closing = False
+        self._counted: dict[str, int] = {}
 
     def run(self) -> None:
         """Returns after a Shutdown, when the last job is over."""
@@ -75,7 +76,7 @@ class BatchLoop:
         credit = None if self._info.slots == 1 else 0
         delivery = Delivery(self._pipe.send, message, self._info.sample_rate, arrived, credit)
         if self._pipe.is_cancelled(number):
-            delivery.done(cancelled=True)
+            delivery.done(cancelled=True, counts=self._news())
             return
         is_admitted = False
         try:
@@ -113,7 +114,7 @@ class BatchLoop:
         except BaseException as exc:
             self._fail(number, job.delivery, exc, is_admitted=False)
         else:
-            job.delivery.done(cancelled=True)
+            job.delivery.done(cancelled=True, counts=self._news())
 
     def _grant(self, message: m.Credit) -> None:
         if (job := self._jobs.get(message.job)) is None:
@@ -153,7 +154,16 @@ class BatchLoop:
     def _end_if_drained(self, number: int, job: _Job) -> None:
         if job.is_finished and job.delivery.is_drained:
             del self._jobs[number]
-            job.delivery.done(cancelled=False)
+            job.delivery.done(cancelled=False, counts=self._news())
+
+    def _news(self) -> dict[str, int]:
+        """How much the backend's counts grew since this was asked last."""
+        before, self._counted = self._counted, dict(self._backend.counts())
+        return {
+            name: total - before.get(name, 0)
+            for name, total in self._counted.items()
+            if total != before.get(name)
+        }
 
     def _fail(
         self, number: int, delivery: Delivery, exc: BaseException, *, is_admitted: bool

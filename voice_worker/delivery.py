@@ -71,11 +71,11 @@ class Delivery:
             data, self._held = bytes(self._held), bytearray()
             self._release(data)
 
-    def done(self, *, cancelled: bool) -> None:
+    def done(self, *, cancelled: bool, counts: dict[str, int] | None = None) -> None:
         timing = {"total": time.perf_counter() - self._arrived}
         if self._first is not None:
             timing["first"] = self._first - self._arrived
-        self._send(m.Done(self._job, self._attempt, self.sent, cancelled, timing))
+        self._send(m.Done(self._job, self._attempt, self.sent, cancelled, timing, counts or {}))
 
     def failed(self, failure: Failure) -> None:
         self._send(

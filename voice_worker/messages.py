@@ -177,7 +177,9 @@ class Done(Message):
     """worker → server: the job is over; nothing of it follows. Sent after a Cancel too.
 
     ``samples`` counts from the start of the job, resumed ones included. ``timing`` holds seconds:
-    ``first`` from the job's arrival to its first chunk, ``total`` to its end.
+    ``first`` from the job's arrival to its first chunk, ``total`` to its end. ``counts``: how much
+    the totals of BatchBackend.counts grew since the worker's last Done, zeros included the first
+    time.
     """
 
     job: int
@@ -185,6 +187,7 @@ class Done(Message):
     samples: int
     cancelled: bool = False
     timing: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

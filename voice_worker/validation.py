@@ -81,6 +81,13 @@ def _done(message: m.Done) -> None:
         ),
         "Done.timing must map names to finite seconds",
     )
+    _require(
+        all(
+            type(name) is str and type(count) is int and 0 <= count <= MAX_INT
+            for name, count in message.counts.items()
+        ),
+        "Done.counts must map names to how often",
+    )
 
 
 def _failed(message: m.Failed) -> None:

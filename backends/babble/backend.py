@@ -50,6 +50,7 @@ class Babble(BatchBackend):
         self.is_obedient = bool(options.get("obeys", False))
         self.slots = int(options.get("slots", 32))
         self.jobs: dict[int, Speech] = {}
+        self.frames = self.failures = 0
         return BackendInfo(
             sample_rate=self.rate,
             speakers=tuple(Speaker(name) for name in SPEAKERS),
@@ -96,7 +97,11 @@ class Babble(BatchBackend):
 
     def step(self, runnable: Sequence[int]) -> list[Step]:
         time.sleep(self.step_seconds + self.row_seconds * len(runnable))
+        self.frames += len(runnable)
         return [self.advance(job) for job in runnable]
+
+    def counts(self) -> Mapping[str, int]:
+        return {"frames": self.frames, "failures": self.failures}
 
     def advance(self, job: int) -> Step:
         speech = self.jobs[job]
@@ -105,6 +110,7 @@ class Babble(BatchBackend):
         for order in (re.sub(r"\W", "", spelling).lower() for _, spelling in ended):
             if self.is_obedient and order == "fail":
                 del self.jobs[job]
+                self.failures += 1
                 return Step(job, samples, error=BackendError("the model failed here"))
             if self.is_obedient and order in MISDEEDS:
                 MISDEEDS[order]()

@@ -1,6 +1,7 @@
 """Qwen3-TTS behind the worker's interface: the adapter around ``qwen3_engine``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,9 @@ class Qwen3(BatchBackend):
             Step(out.job, out.samples, is_finished=out.is_finished, error=out.error)
             for out in self.engine.step(runnable)
         ]
+
+    def counts(self) -> Mapping[str, int]:
+        return asdict(self.engine.counters)
 
 
 def _memory_mb(device: torch.device) -> float | None:

@@ -122,6 +122,7 @@ def test_draining_does_not_wait_for_whoever_has_dropped(tmp_path: Path) -> None:
 
 def test_metrics_are_told_by_backend(http: httpx.Client) -> None:
     http.post("/tts", json={"text": STORY})
+    http.post("/tts", json={"text": "Counted.", "backend": "babble"})
     answer = http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     for name in (
@@ -138,6 +139,8 @@ def test_metrics_are_told_by_backend(http: httpx.Client) -> None:
         found = re.search(rf'^voice_server_{name}{{backend="tone"[^}}]*}} ', answer.text, re.MULTILINE)
         assert found, name
     assert "voice_server_worker_restarts" in answer.text
+    counted = r'^voice_server_engine_events_total{backend="babble",event="frames"} [1-9]'
+    assert re.search(counted, answer.text, re.MULTILINE)
     assert 'voice_server_turns_total{backend="tone",door="tts",outcome="done"}' in answer.text
 
 

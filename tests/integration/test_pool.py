@@ -40,6 +40,21 @@ def test_a_job_is_spoken_with_its_words() -> None:
     run(go())
 
 
+def test_what_workers_count_adds_up_also_when_they_are_replaced() -> None:
+    async def go() -> None:
+        async with pool_of("babble", 2, options={"slots": 2}) as pool:
+            told = []
+            for _ in range(2):
+                for listener in [say(pool, "one two three") for _ in range(4)]:
+                    await listener.end()
+                told.append(pool.snapshot()["counts"])
+                await pool.restart()
+            assert 0 < told[0]["frames"] < told[1]["frames"]
+            assert told[1]["failures"] == 0
+
+    run(go())
+
+
 def test_a_job_is_spoken_on_uvloop_too() -> None:
     import uvloop
 

@@ -330,3 +330,25 @@ serve(Vain())
     with RawWorker(tmp_path / "backend.py") as worker:
         assert isinstance(worker.ready, m.Failed)
         assert "only a BatchBackend has several slots" in worker.ready.error
+
+
+def test_each_end_of_a_job_tells_what_the_backend_counted_since_the_last():
+    with RawWorker("babble", {"slots": 4, "obeys": True}) as worker:
+        turns = Turns(worker)
+        turns.speak(1, "one two")
+        first = turns.ends[1].counts
+        assert first["failures"] == 0, "a count that is still zero is told once"
+        assert first["frames"] >= len(turns.pcm[1]) // 2 // FRAME
+        turns.open(2)
+        worker.send(m.Text(2, "fail now"), m.EndText(2))
+        turns.finish(2)
+        assert isinstance(turns.ends[2], m.Failed)
+        turns.open(3)
+        worker.send(m.Cancel(3))
+        turns.finish(3)
+        assert turns.ends[3].cancelled
+        assert turns.ends[3].counts["failures"] == 1, "the failed job's count comes with the next"
+        turns.open(4)
+        worker.send(m.Cancel(4))
+        turns.finish(4)
+        assert turns.ends[4].counts == {}

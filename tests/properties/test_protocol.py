@@ -30,7 +30,7 @@ ANSWERS: list[m.Message] = [
     m.Audio(1, 1, 0, b"abcd"),
     m.Pong(4),
     m.Audio(1, 1, 2, b"ef"),
-    m.Done(1, 1, 3, timing={"total": 0.25}),
+    m.Done(1, 1, 3, timing={"total": 0.25}, counts={"retries": 2}),
 ]
 
 

@@ -164,6 +164,8 @@ def test_a_frame_that_is_no_message_breaks_the_connection(wire, says):
         (m.Done(1, 1, 5), "counts 5 samples, not 0"),
         (m.Done(1, 1, 0, cancelled=True), "nobody cancelled it"),
         (m.Done(1, 1, 0, timing={"first": float("nan")}), "finite seconds"),
+        (m.Done(1, 1, 0, counts={"retries": -1}), "how often"),
+        (m.Done(1, 1, 0, counts={"retries": 1.0}), "how often"),  # type: ignore[dict-item]
         (m.Failed("e", job=1, attempt=1, request=2), "a job and a request"),
         (m.Failed("e", job=1, attempt=1, code=""), "Failed.code is empty"),
         (m.Failed("e", request=5), "answers no request"),

@@ -101,6 +101,11 @@ class _Pools(Collector):
         restarts = CounterMetricFamily(
             "voice_server_worker_restarts", "Workers replaced", labels=["backend", "cause"]
         )
+        events = CounterMetricFamily(
+            "voice_server_engine_events",
+            "What a backend counts of its model",
+            labels=["backend", "event"],
+        )
         for backend, pool in self._pools.items():
             snapshot, rtf = pool.snapshot(), pool.capacity().rtf
             values = {
@@ -115,5 +120,8 @@ class _Pools(Collector):
                 gauges[name].add_metric([backend], value)
             for cause, count in snapshot["restarts"].items():
                 restarts.add_metric([backend, cause], count)
+            for event, count in snapshot["counts"].items():
+                events.add_metric([backend, event], count)
         yield from gauges.values()
         yield restarts
+        yield events

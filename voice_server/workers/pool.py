@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -68,6 +69,7 @@ class WorkerPool:
         policy = schedule or SchedulePolicy(lead_limit=lead_limit)
         self._lending = Lending(self._supervisor, policy, self.cancel)
         self._info: BackendInfo | None = None
+        self._counts: Counter[str] = Counter()
         self._counter = 0
         self.is_started = self._is_stopped = False
         self._is_change_due = False
@@ -259,6 +261,7 @@ class WorkerPool:
             "running": len(self._lending.running),
             "waiting": self.waiting,
             "restarts": dict(supervisor.restarts),
+            "counts": dict(self._counts),
             "breaker": supervisor.breaker.value,
             "quarantined": len(self._recovery),
             "last_error": supervisor.last_error,
@@ -285,6 +288,9 @@ class WorkerPool:
             seconds = job.delivered / SAMPLE_RATE
             self._load.add(perf_counter() - job.lent_at, seconds, timing.get("first"))
         self.slots_changed()
+
+    def counted(self, counts: Mapping[str, int]) -> None:
+        self._counts.update(counts)
 
     def slots_changed(self) -> None:
         self._lend()

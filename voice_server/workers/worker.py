@@ -53,6 +53,9 @@ class Owner(Protocol):
     def job_finished(self, worker: Worker, job: Job, timing: Mapping[str, float]) -> None:
         """It was spoken to its end, and its sink knows."""
 
+    def counted(self, counts: Mapping[str, int]) -> None:
+        """This much more happened in the backend, by its own names."""
+
     def slots_changed(self) -> None:
         """After ``slot_freed`` of a cancelled job, and when a prompt is made."""
 
@@ -312,6 +315,8 @@ class Worker:
         self._owner.worker_ready(self)
 
     def _done(self, message: m.Done) -> None:
+        if message.counts:
+            self._owner.counted(message.counts)
         job = self.jobs.pop(message.job, None)
         if job is None:
             self._cancel_answered(message.job)

@@ -62,6 +62,8 @@ def test_sound_comes_while_text_is_still_arriving(custom):
     assert isinstance(rest[-1], m.Done)
     assert rest[-1].samples == len(sound([first, *rest]))
     assert rest[-1].samples % 1920 == 0
+    assert rest[-1].counts["frames"] * 1920 >= rest[-1].samples
+    assert {"rollovers", "retries", "cuts", "out_of_memory"} <= rest[-1].counts.keys()
 
 
 def test_turns_share_the_worker_and_keep_their_own_speech(custom):
