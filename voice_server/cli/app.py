@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from voice_server.cli import backends, catalogue, demo, keys, serve, voices
+from voice_server.cli import backends, catalogue, demo, keys, relay, serve, voices
 from voice_server.cli.console import errors_told, parse_option
 
 EPILOG = """\
@@ -29,6 +29,7 @@ app.add_typer(backends.app, name="backends")
 app.add_typer(catalogue.commands, name="voices")
 app.add_typer(keys.app, name="keys")
 app.command("serve")(serve.serve)
+app.command("relay")(relay.relay)
 app.command("demo")(demo.demo)
 
 SPEECH, ENGINE = "What to say", "Who says it"

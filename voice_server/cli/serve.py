@@ -7,10 +7,9 @@ import contextlib
 import gc
 import ipaddress
 import logging
-import signal
 import socket
+import sys
 from collections.abc import Mapping, MutableMapping
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,11 +21,14 @@ if TYPE_CHECKING:
     import uvicorn
 
     from voice_server.config import Config, Limits
+    from voice_server.relay.agent import Agent
+    from voice_server.web.app import Application
     from voice_server.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+RELAY_TOO = "server.py relay runs the public relay that another server dials with --relay."
 
 
 def serve(
@@ -49,6 +51,10 @@ def serve(
             help="Speak Home Assistant's Wyoming protocol there too; it knows no keys.",
         ),
     ] = None,
+    relay: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Relay to dial, such as wss://relay.example.com."),
+    ] = None,
 ) -> None:
     """Run the speech server: tokens in, speech out, at ws://HOST:PORT/stream-tokens.
 
@@ -59,15 +65,18 @@ def serve(
     from voice_server.config import load_config
 
     with errors_told():
-        config = load_config(host=host, port=port, wyoming=wyoming)
+        config = load_config(host=host, port=port, wyoming=wyoming, relay=relay)
         run(config.with_backends(backend or (), pool_size))
 
 
 def main() -> None:
-    """Entry point of server.py."""
+    """Entry point of server.py: serves, unless its first word is ``relay``."""
+    from voice_server.cli.relay import relay
+
     app = typer.Typer(add_completion=False)
-    app.command()(serve)
-    app()
+    is_relay = sys.argv[1:2] == ["relay"]
+    app.command(epilog=None if is_relay else RELAY_TOO)(relay if is_relay else serve)
+    app(sys.argv[2:] if is_relay else sys.argv[1:])
 
 
 def run(config: Config) -> None:
@@ -76,6 +85,8 @@ def run(config: Config) -> None:
 
     settings = config.settings
     check_exposure(settings.host, has_key=settings.api_key is not None)
+    if settings.relay is not None:
+        check_relay(config)
     prepare(config)
     with listen(config) as listener, contextlib.ExitStack() as stack:
         wyoming = listen_for_wyoming(config)
@@ -105,6 +116,13 @@ def check_exposure(host: str, *, has_key: bool) -> None:
             f"--host {host} › anybody on the network could speak and clone voices: set"
             " VOICE_SERVER_API_KEY to a secret of your choice, or stay on 127.0.0.1"
         )
+
+
+def check_relay(config: Config) -> None:
+    """Raise ConfigError where the relay of the settings cannot be dialled, before models load."""
+    from voice_server.relay.agent import Dial
+
+    Dial.from_config(config)
 
 
 def is_loopback(host: str) -> bool:
@@ -198,71 +216,36 @@ def _server(
     listener: socket.socket,
     wyoming: socket.socket | None,
 ) -> uvicorn.Server:
-    import uvicorn
-
+    from voice_server.cli.leaving import LeavingServer, uvicorn_config
     from voice_server.web.app import create_app
-    from voice_server.web.socket import BoundedWebSocket
 
     app = create_app(config, pools, wyoming)
-    limits = config.limits
+    agent = None if config.settings.relay is None else _agent(app, config)
 
-    class Server(uvicorn.Server):
-        """uvicorn, but SIGTERM and SIGINT first let running turns finish, unless they are repeated.
+    async def leave() -> None:
+        logger.info("running turns have %g s at most", config.limits.drain_timeout)
+        await app.drain()
+        if agent is not None:
+            await agent.stop()
 
-        SIGHUP replaces the workers, which reads the models and venvs anew.
-        """
+    def started() -> None:
+        if agent is not None:
+            agent.start()
+        announce(config, listener, wyoming)
 
-        _is_leaving = False
-        _task: asyncio.Task[None] | None = None  # of which the loop alone would not keep hold
+    async def hang_up() -> None:
+        await renew(app.service.pools)
 
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self._is_leaving:
-                self.should_exit = self.force_exit = True
-                return
-            self._is_leaving = True
-            name = signal.Signals(sig).name
-            asyncio.get_running_loop().call_soon_threadsafe(self._leave, name)
+    return LeavingServer(uvicorn_config(app, config.limits), leave, started, hang_up)
 
-        def _leave(self, name: str) -> None:
-            logger.info(
-                "%s: finishing what is being said, %g s at most", name, limits.drain_timeout
-            )
-            self._task = asyncio.create_task(self._drain())
 
-        async def _drain(self) -> None:
-            try:
-                await app.drain()
-            finally:
-                self.should_exit = True
+def _agent(app: Application, config: Config) -> Agent:
+    """The server's end of the tunnel to its relay."""
+    from voice_server.relay.agent import Agent, Dial
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
-            # What is there now stays; the collector need not look at it again between two frames.
-            gc.freeze()
-            gc.enable()
-            announce(config, listener, wyoming)
-
-        def _renew(self) -> None:
-            if not self._is_leaving:
-                self._task = asyncio.create_task(renew(app.service.pools))
-
-    return Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=logger.isEnabledFor(logging.DEBUG),
-            server_header=False,
-            ws=BoundedWebSocket,
-            # What is a little too long must still reach the application, to be answered.
-            ws_max_size=4 * limits.max_message_bytes,
-            ws_ping_interval=limits.ping_interval,
-            ws_ping_timeout=limits.ping_timeout,
-            # A message is two dozen bytes, or PCM: compressing costs more than it saves.
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=5,
-        )
-    )
+    agent = Agent(app, Dial.from_config(config), app.state.catalogue)
+    app.state.is_tunnelled = lambda: agent.is_connected
+    return agent
 
 
 async def renew(pools: Mapping[str, WorkerPool]) -> None:

@@ -132,6 +132,46 @@ class Settings(BaseSettings):
         description="HOST:PORT for Home Assistant's Wyoming protocol, which knows no keys; unset "
         "is none.",
     )
+    relay: str | None = Field(
+        default=None,
+        description="Relay that the server dials, such as wss://relay.example.com; unset is none.",
+    )
+    relay_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
+        default="home", description="Name of this box at its relay."
+    )
+    relay_key: SecretStr | None = Field(
+        default=None, description="Key of this box, which the relay knows too. Never sent."
+    )
+    relay_ca: Path | None = Field(
+        default=None,
+        description="PEM file: only a relay whose certificate these authorities signed is trusted; "
+        "unset is the system's.",
+    )
+    relay_encoding: Literal["msgpack", "json"] = Field(
+        default="msgpack", description="How the tunnel packs messages; json has base64 in it."
+    )
+    relay_keepalive: Seconds = Field(
+        default=5.0,
+        description="Seconds between signs of life in the tunnel, both ends; three missed end it.",
+    )
+    relay_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=9800, description="TCP port of the relay itself; 0 takes a free one."
+    )
+    relay_boxes: SecretStr | None = Field(
+        default=None,
+        description="At the relay: NAME=KEY of each box, with commas between; the first is the "
+        "default, and a name may have two keys.",
+    )
+    relay_timeout: Seconds = Field(
+        default=300.0,
+        description="At the relay: seconds until a box has begun its answer; then 504.",
+    )
+    relay_certificate: Path | None = Field(
+        default=None, description="At the relay: PEM file of its certificate; unset is no TLS."
+    )
+    relay_certificate_key: Path | None = Field(
+        default=None, description="At the relay: PEM file of the certificate's key."
+    )
     data_dir: Path = Field(
         default=CHECKOUT / "data",
         description="Folder for what the server writes: voices, history, caches.",

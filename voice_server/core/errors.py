@@ -11,6 +11,7 @@
         * RateLimited           this key asks too often        429
         * NotReady              no worker is warm yet
         * Draining              the server is going away
+        * TunnelDown            the relay has no connection to the box
     * WorkerError               a worker let us down           502
         * WorkerStartError      it never became ready
         * WorkerDied            it went away, or broke the protocol
@@ -18,6 +19,7 @@
         * SynthesisFailed       it is well, but could not speak this text
         * PoisonText            this text killed two workers
     * ResumeFailed              the turn cannot be continued   410
+    * TunnelTimeout             the box did not answer in time 504
     * StorageFull               the disk is full               507
     * ConfigError               a setting is wrong; the server does not start
     * BackendNotInstalled       its venv is missing or broken  503
@@ -128,6 +130,11 @@ class Draining(BusyError):
     code = "draining"
 
 
+class TunnelDown(BusyError):
+    code = "tunnel_down"
+    retry_after = 2.0
+
+
 class WorkerError(VoiceServerError):
     code = "worker_error"
     status = 502
@@ -158,6 +165,13 @@ class ResumeFailed(VoiceServerError):
     code = "resume_failed"
     status = 410
     close_code = 1008
+
+
+class TunnelTimeout(VoiceServerError):
+    code = "tunnel_timeout"
+    status = 504
+    close_code = 1013
+    retryable = True
 
 
 class StorageFull(VoiceServerError):

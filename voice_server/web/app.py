@@ -88,6 +88,7 @@ class Application:
         self.state.catalogue = catalogue
         self.state.speech = self.service
         self.state.keyring = Keyring(catalogue.database)
+        self.state.is_tunnelled = None  # whether the relay is reached, where there is one
         self._refusal = ""
         self._wyoming = wyoming
         self._asgi = errors.Boundary(_guarded(self.router, config, self.state.keyring))

@@ -75,7 +75,7 @@ class Gate:
 
     def _check(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
-        presented = _presented(scope, headers)
+        presented = presented_by(scope, headers)
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if (origin := headers.get(b"origin")) is not None:
             self._check_origin(origin.decode("latin-1").lower(), host)
@@ -93,9 +93,7 @@ class Gate:
             state["tenant"] = "" if key is MASTER else key.id
             self._check_key(key, scope)
             return
-        if scope["type"] == "http" and (
-            scope["path"] in OPEN_PATHS or (scope["method"], scope["path"]) in OPEN_LISTS
-        ):
+        if is_open(scope):
             return
         raise Unauthorized(
             "this server wants its API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key'"
@@ -163,6 +161,13 @@ def _check_exposure(scope: Scope) -> None:
         )
 
 
+def is_open(scope: Scope) -> bool:
+    """Whether this is answered without a key."""
+    return scope["type"] == "http" and (
+        scope["path"] in OPEN_PATHS or (scope["method"], scope["path"]) in OPEN_LISTS
+    )
+
+
 def _is_own(name: str) -> bool:
     """Names that nobody else can make point here."""
     if name == "localhost" or name.endswith(".localhost"):
@@ -182,7 +187,7 @@ class Presented:
     tickets: list[str]
 
 
-def _presented(scope: Scope, headers: dict[bytes, bytes]) -> Presented:
+def presented_by(scope: Scope, headers: dict[bytes, bytes]) -> Presented:
     """Every key that is presented. Takes ``api_key`` and ``ticket`` out of the query."""
     keys = []
     scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")

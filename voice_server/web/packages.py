@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -148,8 +149,10 @@ class ServerStatus(BaseModel):
 
     status: Literal["ok", "starting"]
     version: str
-    relay: Literal["off"] = Field(default="off", description="This server is no relay.")
-    tunnel_connected: bool = False
+    relay: Literal["off", "ok", "away"] = Field(
+        description="Whether this server has a relay, and its tunnel to it stands."
+    )
+    tunnel_connected: bool
     voices: int
     backends: dict[str, bool] = Field(description="Which are ready.")
 
@@ -289,7 +292,12 @@ async def status(request: Request) -> ServerStatus:
     """How the server is, in short."""
     service: SpeechService = request.app.state.speech
     backends = {name: pool.is_ready for name, pool in service.pools.items()}
+    is_tunnelled: Callable[[], bool] | None = request.app.state.is_tunnelled
+    is_connected = is_tunnelled is not None and is_tunnelled()
+    relay: Literal["off", "ok", "away"] = "ok" if is_connected else "away"
     return ServerStatus(
+        relay="off" if is_tunnelled is None else relay,
+        tunnel_connected=is_connected,
         status="ok" if next(iter(backends.values())) else "starting",
         version=__version__,
         voices=len(_plane(request).catalogue),

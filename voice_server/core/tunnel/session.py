@@ -76,6 +76,7 @@ class Session:
         self._unacknowledged = 0  # frames that came since the last ack went
         self._is_ack_due = False
         self._bye: str | None = None
+        self.is_over = False  # we said goodbye
 
     # -- links -----------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class Session:
         if self._link is None:
             return None
         if self._bye is not None:
-            reason, self._bye = self._bye, None
+            reason, self._bye, self.is_over = self._bye, None, True
             return self._link.seal({"ack": self.received, "bye": reason})
         if self._resent == len(self._kept) and (records := self._next_records()):
             self._sent += 1

@@ -1,0 +1,79 @@
+"""``cli.py relay`` and ``server.py relay``: the public door of servers that dial in."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voice_server.cli.console import errors_told
+
+if TYPE_CHECKING:
+    from voice_server.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+def relay(
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on, such as 0.0.0.0.", show_default="127.0.0.1"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="9800")
+    ] = None,
+) -> None:
+    """Run the relay that speech servers dial with --relay, for clients who cannot reach them.
+
+    VOICE_SERVER_RELAY_BOXES lists who may dial in; VOICE_SERVER_API_KEY is what clients show.
+    """
+    from voice_server.config import load_config
+
+    with errors_told():
+        config = load_config(host=host, relay_port=port)
+        settings = config.settings
+        run(replace(config, settings=settings.model_copy(update={"port": settings.relay_port})))
+
+
+def run(config: Config) -> None:
+    """Relay until SIGINT or SIGTERM. Raises ConfigError."""
+    import uvloop
+
+    from voice_server.cli.logs import configure_logging
+    from voice_server.cli.serve import listen
+
+    settings = config.settings
+    configure_logging(settings.log_level, settings.log_format)
+    for warning in config.warnings:
+        logger.warning("%s", warning)
+    # Made first: a mistake of the settings shall not cost a port.
+    from voice_server.relay.app import Relay
+
+    app = Relay(config)
+    with listen(config) as listener:
+        uvloop.run(_serve(app, config, listener))
+
+
+async def _serve(app: object, config: Config, listener: socket.socket) -> None:
+    from voice_server.cli.leaving import LeavingServer, uvicorn_config
+    from voice_server.core.tunnel import MAX_FRAME
+    from voice_server.relay.app import Relay
+
+    assert isinstance(app, Relay)
+    settings = config.settings
+    serving = uvicorn_config(app, config.limits)
+    serving.ws_max_size = MAX_FRAME
+    if settings.relay_certificate is not None:
+        serving.ssl_certfile = str(settings.relay_certificate)
+        serving.ssl_keyfile = str(settings.relay_certificate_key or settings.relay_certificate)
+
+    def started() -> None:
+        scheme = "http" if settings.relay_certificate is None else "https"
+        address, port = listener.getsockname()[:2]
+        shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        print(f"Voice relay listens on {scheme}://{shown} ({', '.join(app.boxes)})", flush=True)
+
+    await LeavingServer(serving, app.drain, started).serve(sockets=[listener])
