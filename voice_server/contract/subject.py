@@ -104,9 +104,22 @@ class Subject:
     def resident_mb(self) -> float:
         return (self._process and self._process.resident_mb()) or 0.0
 
+    def forget_printed(self) -> None:
+        """What it has printed so far is none of ``prints``'s business."""
+        if self._process is not None:
+            self._process.stderr.tail.clear()
+
+    async def prints(self, text: str, patience: float = 5.0) -> bool:
+        """Whether it prints the text, now or within ``patience`` seconds."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and self.exit is None:
+            if any(text in line for line in self._printed):
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
     @property
-    def printed(self) -> list[str]:
-        """Its last lines."""
+    def _printed(self) -> list[str]:
         return list(self._process.stderr.tail) if self._process else []
 
     async def start(self) -> None:
@@ -315,7 +328,7 @@ class Subject:
             inbox.put_nowait(Breach(what, remedy))
 
     def _last_words(self) -> str:
-        lines = [line for line in self.printed if line.strip()][-LINES_SHOWN:]
+        lines = [line for line in self._printed if line.strip()][-LINES_SHOWN:]
         return f"; it printed last: {' | '.join(lines)}" if lines else ""
 
 
