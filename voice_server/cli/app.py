@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from voice_server.cli import backends, catalogue, demo, keys, relay, serve, voices
+from voice_server.cli import backends, catalogue, demo, keys, relay, serve, settings, voices
 from voice_server.cli.console import errors_told, parse_option
 
 EPILOG = """\
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(backends.app, name="backends")
 app.add_typer(catalogue.commands, name="voices")
 app.add_typer(keys.app, name="keys")
+app.add_typer(settings.app, name="config")
 app.command("serve")(serve.serve)
 app.command("relay")(relay.relay)
 app.command("demo")(demo.demo)

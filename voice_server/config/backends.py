@@ -98,6 +98,10 @@ class BackendsFile(BaseModel):
         default=(),
         description="Backends started when --backend is not given; default: the default one.",
     )
+    server: Annotated[dict[str, Any], BeforeValidator(_not_none)] = Field(
+        default_factory=dict,
+        description="Settings by name, such as port or limits.max_contexts; the environment wins.",
+    )
     backends: dict[
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")],
         Annotated[BackendConfig, BeforeValidator(_not_none)],

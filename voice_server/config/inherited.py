@@ -15,6 +15,11 @@ from voice_server.config.settings import ENV_PREFIX
 
 BACKENDS = {"qwen": "qwen3", "mock": "tone"}
 QWEN = "qwen3"
+OTHER_NAMES = {
+    "log_level": "LOG_LEVEL",
+    "log_format": "LOG_FORMAT",
+    "preload": "PRELOAD_MODEL_ON_STARTUP",
+}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FALSE = ("0", "false", "no", "off")
 

@@ -1,14 +1,15 @@
 """Reads the environment and backends.yaml into one Config, with what flags override.
 
-Variables of the environment that mean nothing become ``Config.warnings``, for whoever configures
-logging to tell.
+    a flag ─▶ VOICE_SERVER_… ─▶ another program's variable ─▶ backends.yaml ─▶ the default
+
+Names that mean nothing become ``Config.warnings``, for whoever configures logging to tell.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from voice_server.config.backends import BackendConfig, load_backends
-from voice_server.config.inherited import QWEN, inherited
+from voice_server.config.inherited import OTHER_NAMES, QWEN, inherited
 from voice_server.config.mistakes import explain
 from voice_server.config.settings import ENV_PREFIX, Limits, Settings
 from voice_server.core.errors import ConfigError, UnknownBackend
@@ -25,13 +26,18 @@ from voice_server.core.expectations import suggest
 
 @dataclass(frozen=True)
 class Config:
-    """Everything configured, valid. ``start`` names the backends to run, the default first."""
+    """Everything configured, valid. ``start`` names the backends to run, the default first.
+
+    ``sources``: where each setting's value comes from that is not its default, by its name in
+    backends.yaml.
+    """
 
     settings: Settings
     backends_file: Path
     backends: Mapping[str, BackendConfig]
     start: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -79,19 +85,21 @@ def load_config(**overrides: Any) -> Config:
     An override that is None was not given. Raises ConfigError.
     """
     from_others = inherited(os.environ)
-    given = from_others.settings | {k: v for k, v in overrides.items() if v is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as exc:
-        raise ConfigError(explain(exc, Settings, _setting_label(given))) from None
-    except SettingsError:
-        raise ConfigError(f"environment › {ENV_PREFIX}LIMITS › expected a JSON map") from None
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    given = from_others.settings | flags
+    settings = _settings(given, _label_of_flags(given))
     path = settings.backends_file.absolute()
     listed = load_backends(path)
+    from_file, unknown = _settings_of_file(listed.server, settings)
+    before = settings
+    if from_file:
+        settings = _settings({**from_file, **given}, _label_of_file(path.name))
+    sources = _sources(before, from_file, from_others.settings, flags, path.name)
     start = listed.start or (listed.default,)
     start = tuple(dict.fromkeys((listed.default, *start) if listed.default in start else start))
     backends = dict(listed.backends)
     warnings = [*from_others.warnings, *_unknown_variables()]
+    warnings += [f"{path.name} › server.{name} › unknown setting{hint}" for name, hint in unknown]
     if (name := from_others.backend) is not None:
         if name in backends:
             start = (name,)
@@ -100,16 +108,75 @@ def load_config(**overrides: Any) -> Config:
     if from_others.qwen_options and QWEN in backends:
         options = {**backends[QWEN].options, **from_others.qwen_options}
         backends[QWEN] = backends[QWEN].model_copy(update={"options": options})
-    return Config(settings, path, backends, start, tuple(warnings))
+    return Config(settings, path, backends, start, tuple(warnings), sources)
 
 
-def _setting_label(given: Mapping[str, Any]) -> Callable[[Sequence[str]], str]:
+def _settings(given: Mapping[str, Any], label: Callable[[Sequence[str]], str]) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        raise ConfigError(explain(exc, Settings, label)) from None
+    except SettingsError:
+        raise ConfigError(f"environment › {ENV_PREFIX}LIMITS › expected a JSON map") from None
+
+
+def _label_of_flags(given: Mapping[str, Any]) -> Callable[[Sequence[str]], str]:
     def label(loc: Sequence[str]) -> str:
         if loc and loc[0] in given:
             return f"--{loc[0].replace('_', '-')}"
         return f"environment › {ENV_PREFIX}{'_'.join(loc).upper()}"
 
     return label
+
+
+def _label_of_file(name: str) -> Callable[[Sequence[str]], str]:
+    return lambda loc: f"{name} › server.{'.'.join(loc)}"
+
+
+def _settings_of_file(
+    listed: Mapping[str, Any], settings: Settings
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What the file sets and nothing before it, and (name, hint) of what does not exist."""
+    known = set(Settings.model_fields) - {"backends_file"}
+    found = {key: value for key, value in listed.items() if key in known}
+    unknown = [(key, suggest(key, known)) for key in listed if key not in known]
+    set_before = settings.model_fields_set
+    if isinstance(limits := found.get("limits"), dict):
+        known_limits = set(Limits.model_fields)
+        unknown += [
+            (f"limits.{key}", suggest(key, known_limits))
+            for key in limits
+            if key not in known_limits
+        ]
+        set_limits = settings.limits.model_fields_set if "limits" in set_before else set()
+        limits = {k: v for k, v in limits.items() if k in known_limits and k not in set_limits}
+        found["limits"] = limits
+        set_before = set_before - {"limits"}
+    return {key: value for key, value in found.items() if key not in set_before}, unknown
+
+
+def _sources(
+    settings: Settings,
+    from_file: Mapping[str, Any],
+    from_others: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    file: str,
+) -> dict[str, str]:
+    """``settings`` are those before the file was read."""
+    found = {}
+    for name in settings.model_fields_set - {"limits"}:
+        variable = f"{ENV_PREFIX}{name.upper()}"
+        if name in flags:
+            found[name] = f"--{name.replace('_', '-')}"
+        else:
+            found[name] = OTHER_NAMES[name] if name in from_others else variable
+    if "limits" in settings.model_fields_set:
+        for name in settings.limits.model_fields_set:
+            found[f"limits.{name}"] = f"{ENV_PREFIX}LIMITS_{name.upper()}"
+    for name, value in from_file.items():
+        for key in [f"limits.{part}" for part in value] if name == "limits" else [name]:
+            found[key] = file
+    return found
 
 
 def _unknown_variables() -> tuple[str, ...]:
