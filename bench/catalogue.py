@@ -1,8 +1,10 @@
-"""What a full catalogue costs: python -m bench.catalogue [--voices 10000]
+"""What a full catalogue costs: python -m bench.catalogue [--voices 10000] [--folder DISK]
 
 Imports packages as four clients at once do over HTTP, then asks for pages and for one voice, on a
-catalogue that holds them all, beside a folder of the same files that is only written. Prints a
-table and one JSON line.
+catalogue that holds them all. Beside it, on the same disk, four clients without a server do only
+what durability asks for: a folder, its recording and their fsyncs, a row and its commit. Prints a
+table and one JSON line. ``--fsync-ms`` makes every fsync of a file or folder that much slower, in
+both, as on a disk that is.
 """
 
 from __future__ import annotations
@@ -10,9 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import sqlite3
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +27,7 @@ from voice_server.audio.encode import encode_whole
 from voice_server.control.packages import Packages
 from voice_server.core.manifest import write_package
 from voice_server.core.voices import Sample, Voice
-from voice_server.storage.atomic import write_atomic
+from voice_server.storage.atomic import sync_folder
 from voice_server.storage.catalogue import Catalogue
 from voice_server.web import profiles
 from voice_worker.backend import BackendInfo
@@ -54,31 +60,69 @@ def timed(function: object, times: int = 50) -> float:
     return statistics.median(took) * 1000
 
 
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
+
+
+async def crowd(voices: int, one: Callable[[int], Awaitable[None]]) -> tuple[float, list[float]]:
+    """Do ``one`` for each number, by as many at once as there are clients: voices a second, and the
+    milliseconds of each."""
+    numbers, took = iter(range(voices)), []
+
+    async def client() -> None:
+        for number in numbers:
+            before = time.perf_counter()
+            await one(number)
+            took.append((time.perf_counter() - before) * 1000)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return voices / (time.perf_counter() - started), took
+
+
+async def bare(folder: Path, voices: int, wav: bytes) -> tuple[float, list[float]]:
+    """What a voice costs that is only stored, by hand."""
+    database = sqlite3.connect(folder / "bare.db", check_same_thread=False)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("CREATE TABLE voices (id PRIMARY KEY, told)")
+    writer, told = threading.Lock(), "x" * 600
+
+    def store(number: int) -> None:
+        place = folder / str(number)
+        place.mkdir()
+        with open(place / "ref.wav", "xb") as file:
+            file.write(wav)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(place)
+        sync_folder(folder)
+        with writer, database:
+            database.execute("INSERT INTO voices VALUES (?, ?)", (number, told))
+
+    try:
+        return await crowd(voices, lambda number: asyncio.to_thread(store, number))
+    finally:
+        database.close()
+
+
 async def measure(folder: Path, voices: int) -> dict[str, float]:
     pcm = (np.random.default_rng(1).standard_normal(72_000) * 3_000).astype(np.int16)
     wav = encode_whole(pcm.tobytes())
     data = [package(number, wav) for number in range(min(voices, 500))]
 
-    bare = folder / "bare"
-    bare.mkdir()
-    started = time.perf_counter()
-    for number in range(200):
-        write_atomic(bare / f"{number}.wav", wav)
-    bare_rate = 200 / (time.perf_counter() - started)
+    (folder / "bare").mkdir()
+    bare_rate, bare_took = await bare(folder / "bare", min(voices, 1_000), wav)
 
     catalogue = Catalogue(folder / "data")
     await catalogue.load()
     packages = Packages(catalogue)
     await packages.unpack(package(10**6, wav))  # imports SQLAlchemy
-    numbers = iter(range(voices))
 
-    async def importing() -> None:
-        for number in numbers:
-            await packages.unpack(data[number] if number < len(data) else package(number, wav))
+    async def imported(number: int) -> None:
+        await packages.unpack(data[number] if number < len(data) else package(number, wav))
 
-    started = time.perf_counter()
-    await asyncio.gather(*(importing() for _ in range(CLIENTS)))
-    rate = voices / (time.perf_counter() - started)
+    rate, took = await crowd(voices, imported)
 
     def page() -> None:
         offset = len(catalogue) // 2
@@ -89,7 +133,12 @@ async def measure(folder: Path, voices: int) -> dict[str, float]:
     figures = {
         "voices": float(voices),
         "imports_per_s": rate,
-        "bare_files_per_s": bare_rate,
+        "import_median_ms": statistics.median(took),
+        "import_p99_ms": p99(took),
+        "bare_per_s": bare_rate,
+        "bare_median_ms": statistics.median(bare_took),
+        "bare_p99_ms": p99(bare_took),
+        "import_to_bare": rate / bare_rate,
         "page_of_100_ms": timed(page),
         "resolve_ms": timed(lambda: catalogue.resolve(name, "tone", TONE), 500),
     }
@@ -101,7 +150,7 @@ async def measure(folder: Path, voices: int) -> dict[str, float]:
 
     again = Catalogue(folder / "data")
     started = time.perf_counter()
-    await again.load()
+    await again.load(is_owner=True)
     figures["start_ms"] = (time.perf_counter() - started) * 1000
     assert len(again) == voices + 1
     started = time.perf_counter()
@@ -114,7 +163,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voices", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, help="on this disk, instead of the temporary one")
+    parser.add_argument("--fsync-ms", type=float, default=0.0, help="that much slower, each")
     arguments = parser.parse_args()
+    if arguments.fsync_ms:
+        fsync = os.fsync
+
+        def slow(descriptor: int) -> None:
+            time.sleep(arguments.fsync_ms / 1000)
+            fsync(descriptor)
+
+        os.fsync = slow
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         figures = asyncio.run(measure(Path(folder), arguments.voices))
     wanted = {"imports_per_s": "≥ 100", "page_of_100_ms": "≤ 50", "page_after_change_ms": "≤ 50"}

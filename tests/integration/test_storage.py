@@ -205,14 +205,13 @@ async def test_a_full_disk_is_said_and_nothing_partial_is_left(
     async with opened(tmp_path) as catalogue:
         await catalogue.create(voice("first", "First"), [new("f")])
         before = files(tmp_path)
-        real = voice_files.write_atomic
+        real = voice_files.write_together
 
-        def full(path: Path, data: bytes) -> None:
-            if path.suffix == ".wav":
-                raise StorageFull("no space left")
-            real(path, data)
+        def full(folder: Path, files: dict[str, bytes]) -> None:
+            real(folder, {name: data for name, data in files.items() if name.endswith(".mp3")})
+            raise StorageFull("no space left")
 
-        monkeypatch.setattr(voice_files, "write_atomic", full)
+        monkeypatch.setattr(voice_files, "write_together", full)
         for attempt in (
             catalogue.create(voice(), [new()]),
             catalogue.add_sample("first", new()),

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from voice_server.core.errors import StorageFull
@@ -44,18 +44,32 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises StorageFull, and leaves nothing behind then.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-    with full_disk_told(path.name):
+    write_together(path.parent, {path.name: data})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put each of ``files`` into the folder as ``write_atomic`` does, with one fsync of the folder.
+
+    Raises StorageFull, and leaves no unfinished file then; those before the one that failed may be
+    there.
+    """
+    renames = {}
+    with full_disk_told(", ".join(files)):
         try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            for name, data in files.items():
+                temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+                renames[temporary] = folder / name
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            for temporary, path in renames.items():
+                os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            for temporary in renames:
+                temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voice_server.core.voices import Sample, is_voice_id
-from voice_server.storage.atomic import TEMPORARY, full_disk_told, sync_folder, write_atomic
+from voice_server.storage.atomic import TEMPORARY, full_disk_told, sync_folder, write_together
 
 CLOCK_SLACK = 2.0
 """Seconds by which a file's time may be behind the clock: file systems keep a coarser one."""
@@ -72,6 +72,7 @@ class VoiceFiles:
         """Write the samples, all or none. Raises StorageFull."""
         folder = self.folder(voice_id)
         written: list[Sample] = []
+        files: dict[str, bytes] = {}
         is_new = not folder.exists()
         with full_disk_told(f"voice {voice_id}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +97,10 @@ class VoiceFiles:
                     )
                 )
                 if has_original:
-                    write_atomic(original, sample.original)
-                write_atomic(path, sample.wav)
+                    files[original.name] = sample.original
+                files[path.name] = sample.wav
+            if files:
+                write_together(folder, files)
         except BaseException:
             self.remove(voice_id, written)
             raise
