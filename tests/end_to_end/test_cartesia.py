@@ -280,7 +280,7 @@ def test_a_context_that_has_ended_takes_no_more_text(server: Server, end: dict[s
     for text in ("", "More."):
         translation.incoming(json.dumps({"context_id": "a", "transcript": text}))
         error = json.loads(translation.replies.pop())
-        assert (error["context_id"], error["error_code"]) == ("a", "context_closed")
+        assert (error["context_id"], error["error_code"]) == ("a", "protocol_mistake")
 
 
 def test_more_contexts_than_allowed_are_refused_one_by_one(server: Server, socket: Socket) -> None:

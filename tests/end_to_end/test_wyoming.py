@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -31,6 +32,7 @@ from wyoming.tts import (
 
 from tests.end_to_end.conftest import BACKENDS, PATIENCE, Server, running, wait_until
 from tests.end_to_end.test_models import LISTENER
+from tests.pages import page
 
 RATE = 24_000
 WORD = 0.05  # seconds for each word, as tone is set up to speak
@@ -130,6 +132,16 @@ def test_a_text_is_answered_with_its_sound(assistant: Server) -> None:
     assert AudioStop.is_type(events[-1].type)
 
 
+def test_the_page_s_program_speaks(assistant: Server) -> None:
+    assert assistant.wyoming is not None
+    port = assistant.wyoming.getsockname()[1]
+    [program] = re.findall(r"^```python\n(.*?)^```$", page("clients/wyoming.md"), re.S | re.M)
+    program = program.replace("10200", str(port)).replace('"en-us"', '"high"')
+    left: dict[str, Any] = {}
+    exec(compile(program, "wyoming.md", "exec"), left)
+    assert len(left["sound"]) / 2 / RATE == pytest.approx(5 * WORD, rel=0.02)
+
+
 def test_a_streamed_text_is_spoken_while_it_is_written(assistant: Server) -> None:
     async def talk() -> tuple[list[Event], list[Event]]:
         async with client(assistant) as connection:
@@ -198,7 +210,7 @@ def test_turns_are_counted_by_door(assistant: Server) -> None:
         (Synthesize("<speak/>", text_format="ssml"), "unknown_option"),
         (SynthesizeChunk("Hello."), "protocol_mistake"),
         (SynthesizeStop(), "protocol_mistake"),
-        (Transcribe(language="en"), "no_sound"),
+        (Transcribe(language="en"), "audio_too_short"),
     ],
     ids=["voice", "empty", "blank", "ssml", "chunk", "stop", "nothing heard"],
 )

@@ -97,7 +97,6 @@ class CartesiaTranslation(Translation):
             raise ProtocolMistake(
                 f"context {name[:80]!r} takes no more text: its last message said continue: false, "
                 "or it was cancelled",
-                code="context_closed",
             )
         if context is None:
             if not asked.transcript:

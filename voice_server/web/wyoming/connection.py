@@ -95,7 +95,7 @@ class Hearing:
     def wav(self) -> bytes:
         """All of it. Raises RequestError where nothing came."""
         if self._kind is None:
-            raise RequestError("audio › expected some before audio-stop", code="no_sound")
+            raise RequestError("audio › expected some before audio-stop", code="audio_too_short")
         file = io.BytesIO()
         with wave.open(file, "wb") as out:
             rate, width, channels = self._kind
