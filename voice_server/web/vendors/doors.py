@@ -15,6 +15,7 @@ from voice_server.web.vendors import (
     elevenlabs_sockets,
     openai,
     openai_transcription,
+    telephony,
 )
 
 _DOORS: tuple[ModuleType, ...] = (
@@ -26,6 +27,7 @@ _DOORS: tuple[ModuleType, ...] = (
     elevenlabs_sockets,
     openai,
     openai_transcription,
+    telephony,
 )
 
 
