@@ -48,9 +48,7 @@ def test_a_wrong_key_is_its_own_error(url: str) -> None:
     assert caught.value.status_code == 401
 
 
-def test_closing_the_stream_ends_the_turn(
-    url: str, key: str, turns: Callable[..., float]
-) -> None:
+def test_closing_the_stream_ends_the_turn(url: str, key: str, turns: Callable[..., float]) -> None:
     from conftest import wait_until
 
     before = turns(door="openai", outcome="dropped")
