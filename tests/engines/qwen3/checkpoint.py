@@ -46,7 +46,10 @@ DIALECTS = {"dylan": "beijing_dialect", "eric": "sichuan_dialect"}
 
 @dataclass(frozen=True)
 class Shape:
-    """How large. ``end_gain`` makes the end likelier, so that greedy speech has one."""
+    """How large. ``end_gain`` makes the end likelier, so that greedy speech has one.
+
+    ``upsample_rates``: the codec's last stages, 480 samples in all; the published ones by default.
+    """
 
     hidden: int = 64
     layers: int = 2
@@ -54,6 +57,7 @@ class Shape:
     projection: bool = True
     end_gain: float = 1.0
     codec_hidden: int = 32
+    upsample_rates: tuple[int, ...] = (8, 5, 4, 3)
 
 
 def write(directory: Path, kind: str, shape: Shape = Shape(), seed: int = 0) -> Path:
@@ -306,6 +310,8 @@ def codec_config(shape: Shape) -> dict[str, Any]:
         "num_hidden_layers": shape.layers,
         "num_quantizers": shape.groups,
         "decoder_dim": 2 * hidden,
+        "upsample_rates": list(shape.upsample_rates),
+        "upsampling_ratios": [2, 2],
     }
     return {
         "encoder_valid_num_quantizers": shape.groups,
