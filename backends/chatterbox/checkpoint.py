@@ -1,0 +1,100 @@
+"""Finds Chatterbox's weights, checks that they are whole, and loads them with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from package import (
+    CLASSIC_REPO,
+    TURBO_REPO,
+    ChatterboxTTS,
+    ChatterboxTurboTTS,
+    Model,
+    check_watermarker,
+)
+from safetensors import SafetensorError
+
+from voice_worker.backend import BackendError
+from voice_worker.hub import locate
+
+REPOSITORIES = {"turbo": TURBO_REPO, "classic": CLASSIC_REPO}
+FILES = {
+    "turbo": (
+        "t3_turbo_v1.safetensors",
+        "s3gen_meanflow.safetensors",
+        "ve.safetensors",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "conds.pt",
+    ),
+    "classic": (
+        "t3_cfg.safetensors",
+        "s3gen.safetensors",
+        "ve.safetensors",
+        "tokenizer.json",
+        "conds.pt",
+    ),
+}
+# A folder of somebody's own weights speaks without these: in cloned voices, with default tokens.
+OPTIONAL = {"added_tokens.json", "special_tokens_map.json", "conds.pt"}
+
+
+def load(model: str, device: str) -> Model:
+    """``model``: turbo, classic, or a folder with the files of one of them.
+
+    Raises BackendError: ``model_missing``, ``model_damaged``, ``bad_option``, ``not_installed``.
+    """
+    check_watermarker()
+    kind, folder = find(model)
+    made = ChatterboxTurboTTS if kind == "turbo" else ChatterboxTTS
+    try:
+        return made.from_local(folder, device)
+    except torch.OutOfMemoryError:
+        raise
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as exc:
+        said = str(exc).strip().splitlines() or [type(exc).__name__]
+        raise BackendError(
+            f"the weights in {folder} cannot be loaded ({said[0][:300]}): fetch them again with"
+            f" `hf download {REPOSITORIES[kind]} --local-dir FOLDER`",
+            code="model_damaged",
+        ) from exc
+
+
+def find(model: str) -> tuple[str, Path]:
+    """The kind, turbo or classic, and the folder its files are in."""
+    if model in REPOSITORIES:
+        paths = [locate(REPOSITORIES[model], name) for name in FILES[model]]
+        return model, paths[0].parent
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise BackendError(
+            f"option 'model' must be turbo, classic or a folder with their files; {model!r} is"
+            " none of them",
+            code="bad_option",
+        )
+    kind = "classic" if (folder / FILES["classic"][0]).exists() else "turbo"
+    for name in FILES[kind]:
+        if name not in OPTIONAL:
+            locate(REPOSITORIES[kind], name, folder=folder)
+    return kind, folder
+
+
+def choose_device(wanted: Any) -> str:
+    """auto, cpu or cuda. Raises BackendError ``bad_option`` or ``no_cuda``."""
+    has_cuda = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if has_cuda else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise BackendError(f"device must be auto, cpu or cuda, not {wanted!r}", code="bad_option")
+    if wanted == "cuda" and not has_cuda:
+        raise BackendError(
+            "device cuda was asked for, but this torch sees no GPU; set device: cpu, or install"
+            " the backend where nvidia-smi lists one",
+            code="no_cuda",
+        )
+    return str(wanted)
