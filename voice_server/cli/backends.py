@@ -46,9 +46,7 @@ def list_backends(
         rows = []
         for name in config.backends if is_everything else config.visible():
             environment = Environment(name, config)
-            reason = environment.health()
-            is_lazy = reason and environment.config.auto_install and environment.entry
-            state = "installs itself on first use" if is_lazy else reason or "installed"
+            state = _state(environment)
             mark = " (default)" if name == config.default else ""
             rows.append((name + mark, str(environment.config.workers), state, _home(environment)))
         print_table(("backend", "workers", "state", "interpreter"), rows)
@@ -158,6 +156,18 @@ def restart(
             with progress(f"restarting {name}"):
                 answer = post(url, f"/backends/{name}/restart", api_key)
             typer.echo(f"{name}: {answer['workers']} workers replaced")
+
+
+def _state(environment: Environment) -> str:
+    from voice_server.workers.inspection import missing_weights, why_not_runnable
+
+    if reason := environment.health():
+        is_lazy = environment.config.auto_install and environment.entry
+        return "installs itself on first use" if is_lazy else reason
+    if reason := why_not_runnable(environment):
+        return reason
+    absent = missing_weights(environment)
+    return f"installed; {absent}" if absent else "installed"
 
 
 def _home(environment: Environment) -> str:

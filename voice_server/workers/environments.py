@@ -100,6 +100,8 @@ class Environment:
             if os.access(self.python, os.X_OK):
                 return None
             return f"backends.yaml names the interpreter {self.python}, which cannot be run"
+        if (holder := _installer_at_work(self.venv)) is not None:
+            return f"{holder} is installing it: wait for that"
         reason = self._why_not_installed(self.venv)
         return reason and f"{reason}: run `cli.py backends install {self.name}`"
 
@@ -316,6 +318,21 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _installer_at_work(venv: Path) -> str | None:
+    """Who is installing it at this moment, or None."""
+    if (venv / STATE).exists():
+        return None  # written last
+    try:
+        with open(venv / LOCK, encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except OSError:
+        pass
+    return None
 
 
 def _wipe(venv: Path) -> None:
