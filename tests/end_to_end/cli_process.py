@@ -50,12 +50,12 @@ def run_cli(
 
 @contextmanager
 def running_server(
-    folder: Path, *flags: str, **env: str
+    folder: Path, *flags: str, command: tuple[str, ...] = (), port: int = 0, **env: str
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """``python server.py --port 0 …`` and its port. Killed at the end if it still runs."""
+    """``python server.py COMMAND --port 0 …`` and its port. Killed at the end if it still runs."""
     with open(folder / "server.log", "a") as log:
         process = subprocess.Popen(
-            [sys.executable, "server.py", "--port", "0", *flags],
+            [sys.executable, "server.py", *command, "--port", f"{port}", *flags],
             stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
             env=environment(folder, **env),
         )  # fmt: skip
@@ -64,7 +64,7 @@ def running_server(
             assert process.stdout is not None
             ready, _, _ = select.select([process.stdout], [], [], SECONDS)
             line = process.stdout.readline() if ready else ""
-            found = re.search(r"listens on http://\S+:(\d+) ", line)
+            found = re.search(r"listens on https?://\S+:(\d+) ", line)
             assert found, f"it said {line!r}; {(folder / 'server.log').read_text()[-2000:]}"
             yield process, int(found[1])
         finally:

@@ -1,0 +1,107 @@
+"""A relay and a box as two processes, and a wire between them that can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.end_to_end.cli_process import running_server, wait_for
+from tests.tunnelling import API_KEY, BOX_KEY, Wire
+
+PATIENCE = 60.0
+AUTHORISED = {"Authorization": f"Bearer {API_KEY}"}
+
+
+class ThreadedWire:
+    """A Wire with a thread and an event loop of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.wire = Wire(port)
+        self.call(self.wire.start())
+
+    def call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+    def cut(self) -> None:
+        async def cut() -> None:
+            self.wire.cut()
+
+        self.call(cut())
+
+    def stop(self) -> None:
+        self.call(self.wire.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+
+
+@dataclass
+class Pair:
+    """``port`` is the relay's, ``direct`` the box's own."""
+
+    port: int
+    direct: int
+    wire: ThreadedWire
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def status(self) -> dict[str, Any]:
+        answer = httpx.get(f"{self.url}/api/v1/status", headers=AUTHORISED, timeout=PATIENCE)
+        status: dict[str, Any] = answer.json()
+        return status
+
+    def wait_connected(self) -> None:
+        wait_for(lambda: self.status().get("tunnel_connected") is True)
+
+
+@contextlib.contextmanager
+def relay(folder: Path, port: int = 0, **env: str) -> Iterator[int]:
+    """A relay on its own; its port."""
+    (folder / "relay").mkdir(exist_ok=True)
+    env = {
+        "VOICE_SERVER_API_KEY": API_KEY,
+        "VOICE_SERVER_RELAY_BOXES": f"home={BOX_KEY}",
+        **env,
+    }
+    with running_server(folder / "relay", command=("relay",), port=port, **env) as (_, found):
+        yield found
+
+
+@contextlib.contextmanager
+def box(folder: Path, relay_url: str, *flags: str, **env: str) -> Iterator[int]:
+    """A server that dials a relay; its own port. Warm."""
+    (folder / "box").mkdir(exist_ok=True)
+    env = {"VOICE_SERVER_API_KEY": API_KEY, "VOICE_SERVER_RELAY_KEY": BOX_KEY, **env}
+    with running_server(folder / "box", "--relay", relay_url, *flags, **env) as (_, port):
+        deadline = time.monotonic() + PATIENCE
+        while httpx.get(f"http://127.0.0.1:{port}/ready", timeout=PATIENCE).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield port
+
+
+@contextlib.contextmanager
+def pair(folder: Path, *flags: str, **env: str) -> Iterator[Pair]:
+    """Both, connected."""
+    with relay(folder) as port:
+        wire = ThreadedWire(port)
+        try:
+            with box(folder, f"ws://127.0.0.1:{wire.wire.port}", *flags, **env) as direct:
+                found = Pair(port, direct, wire)
+                found.wait_connected()
+                yield found
+        finally:
+            wire.stop()
