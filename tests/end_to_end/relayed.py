@@ -68,16 +68,18 @@ class Pair:
 
 
 @contextlib.contextmanager
-def relay(folder: Path, port: int = 0, **env: str) -> Iterator[int]:
-    """A relay on its own; its port."""
+def relay(folder: Path, port: int = 0, *, is_killed: bool = False, **env: str) -> Iterator[int]:
+    """A relay on its own; its port. ``is_killed``: that is how it ends."""
     (folder / "relay").mkdir(exist_ok=True)
     env = {
         "VOICE_SERVER_API_KEY": API_KEY,
         "VOICE_SERVER_RELAY_BOXES": f"home={BOX_KEY}",
         **env,
     }
-    with running_server(folder / "relay", command=("relay",), port=port, **env) as (_, found):
+    with running_server(folder / "relay", command=("relay",), port=port, **env) as (running, found):
         yield found
+        if is_killed:
+            running.kill()
 
 
 @contextlib.contextmanager

@@ -5,10 +5,11 @@ How long things take is measured there, on a quiet machine, and not here.
 
 import pytest
 
-from tests.chaos import sockets, workers
+from tests.chaos import sockets, tunnel, workers
 from tests.chaos.lines import LINES
 
 assert sockets
+assert tunnel
 assert workers
 
 

@@ -1,0 +1,105 @@
+"""The tunnel: frames that were tampered with, links that are cut, a relay that is killed."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.chaos.lines import Reached, count, line, p99
+from tests.end_to_end.relayed import AUTHORISED, PATIENCE, box, pair, relay
+from tests.end_to_end.talking import Talk, talk
+from tests.unit.test_tunnel import links
+from voice_server.core.tunnel import Encoding, TunnelBroken
+
+STORY = " ".join(f"This is sentence number {n} of the story." for n in range(20))
+
+
+@line("frames of the tunnel", "10,000 mutated, repeated or moved frames: 0 accepted")
+def tampered(scale: float) -> Reached:
+    chance, whole = random.Random(3), count(10_000, scale, 300)
+    accepted = sum(_is_accepted(chance, number) for number in range(whole))
+    return Reached(f"{whole} frames: {accepted} accepted", not accepted)
+
+
+def _is_accepted(chance: random.Random, number: int) -> bool:
+    encoding: Encoding = "json" if number % 2 else "msgpack"
+    sender, receiver = links(encoding, number.to_bytes(4, "big"))
+    frames = [sender.seal({"ack": n, "body": chance.randbytes(40)}) for n in range(4)]
+    place = chance.randrange(1, 3)
+    for frame in frames[:place]:
+        receiver.open(frame)
+    match number % 3:
+        case 0:
+            raw = (
+                bytearray(frames[place], "utf-8")
+                if encoding == "json"
+                else bytearray(frames[place])
+            )  # type: ignore[arg-type, call-overload]
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(
+                8 if encoding == "msgpack" else 4
+            )
+            bad: bytes | str = raw.decode("utf-8", "replace") if encoding == "json" else bytes(raw)
+        case 1:
+            bad = frames[place - 1]
+        case _:
+            bad = frames[place + 1]
+    try:
+        receiver.open(bad)
+    except TunnelBroken:
+        return False
+    return True
+
+
+@line("the link of the tunnel", "cut at 200 random bytes in the middle of turns: 0 bytes differ")
+def cuts(scale: float) -> Reached:
+    chance, wanted, differing, made = random.Random(5), count(200, scale, 3), 0, 0
+    with tempfile.TemporaryDirectory() as folder, pair(Path(folder), "--backend", "tone") as tunnel:
+        whole = _turn(tunnel.direct)
+        wire = tunnel.wire.wire
+        while made < wanted:
+            before = wire.connections
+            wire.cuts = [chance.randrange(800, 90_000) for _ in range(4)]
+            tunnel.wire.cut()  # so that the next links have those lengths
+            tunnel.wait_connected()
+            heard = _turn(tunnel.port)
+            differing += heard.sound != whole.sound or heard.sentences != whole.sentences
+            made += wire.connections - before
+    return Reached(f"{made} cuts: {differing} turns differ", not differing)
+
+
+def _turn(port: int) -> Talk:
+    url = f"ws://127.0.0.1:{port}/stream-tokens"
+    with talk(url, additional_headers=AUTHORISED) as agent:
+        agent.send(token=STORY, done=True, seed=5, timestamps=True)
+        agent.until("done")
+        agent.until_closed()
+    return agent
+
+
+@line("the relay is killed", "100 times: boxes are back, p99 < 5 s; 0 answers for somebody else")
+def restarts(scale: float) -> Reached:
+    times, crossed = [], 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with relay(folder) as port:
+            pass
+        with box(folder, f"ws://127.0.0.1:{port}", "--backend", "tone"):
+            for number in range(count(100, scale, 2)):
+                with relay(folder, port, is_killed=True):
+                    since = time.monotonic()
+                    with httpx.Client(
+                        base_url=f"http://127.0.0.1:{port}", headers=AUTHORISED, timeout=PATIENCE
+                    ) as http:
+                        while not http.get("/api/v1/status").json()["tunnel_connected"]:
+                            time.sleep(0.01)
+                        times.append(time.monotonic() - since)
+                        for asked in (f"voice-{number}-{n}" for n in range(5)):
+                            answer = http.get(f"/api/v1/tts/voices/{asked}").json()
+                            crossed += asked not in answer["detail"]
+    found = p99(times)
+    figure = f"{len(times)} restarts: p99 {found:.2f} s, {crossed} answers for somebody else"
+    return Reached(figure, not crossed, found < 5.0)
