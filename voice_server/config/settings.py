@@ -221,6 +221,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people (text), or one JSON object each (json)."
     )
+    traces: bool = Field(
+        default=False,
+        description="Send a trace of every turn; OTEL_EXPORTER_OTLP_ENDPOINT says where. Needs the "
+        "extra `traces`.",
+    )
     limits: Limits = Field(default=Limits(), description="Limits of every connection.")
 
     @field_validator("log_level", mode="before")

@@ -39,6 +39,7 @@ from voice_server.speech.conversation import (
 )
 from voice_server.speech.metrics import Metrics
 from voice_server.speech.parking import Parking
+from voice_server.speech.tracing import Tracing
 from voice_server.speech.turn import Route, Turn
 from voice_server.storage.catalogue import Catalogue
 from voice_server.workers.pool import WorkerPool
@@ -61,6 +62,7 @@ class SpeechService:
         self.pools = pools
         self.catalogue = catalogue
         self.metrics = Metrics(pools)
+        self.tracing = Tracing() if config.settings.traces else None
         self.is_draining = False
         self._turns: set[Turn] = set()
         self._conversations: set[Conversation] = set()
@@ -88,6 +90,8 @@ class SpeechService:
         for conversation in list(self._conversations):
             conversation.close()
         await asyncio.gather(*(pool.stop(0.0) for pool in self.pools.values()))
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     async def drain(self, timeout: float) -> bool:
         """Refuse new turns and wait for those under way. True when all have ended in time."""
@@ -197,7 +201,9 @@ class SpeechService:
             raise Draining("the server is going away; connect again in a moment")
         if is_live:
             self._admit(route)
-        turn = Turn(route, on_output, starts_at=starts_at)
+        tracing = self.tracing
+        trace = None if tracing is None else tracing.begin(route.backend, route.door)
+        turn = Turn(route, on_output, starts_at=starts_at, trace=trace)
         self._turns.add(turn)
         self.metrics.active.labels(route.backend).inc()
         return turn
@@ -239,6 +245,8 @@ class SpeechService:
         metrics.audio.labels(backend).inc(session.delivery.playback.sent / 24_000)
         metrics.characters.labels(backend).inc(stats["characters"])
         metrics.segment_errors.labels(backend).inc(session.delivery.errors)
+        if turn.trace is not None:
+            turn.trace.end(outcome, segments=stats["segments"], underruns=stats["underruns"])
         took = asyncio.get_running_loop().time() - turn.began_at
         audio = stats["audio_ms"] / 1000
         logger.info(

@@ -20,6 +20,7 @@ from voice_server.core.delivery import Frame
 from voice_server.core.errors import VoiceServerError
 from voice_server.core.playback import SAMPLE_RATE
 from voice_server.core.session import SpeechSession
+from voice_server.speech.tracing import TurnTrace
 from voice_server.workers.job import UNLIMITED, Job
 from voice_server.workers.pool import WorkerPool
 
@@ -66,6 +67,8 @@ class _Sink:
         self._turn.hear(e.WordsArrived(self._segment, words))
 
     def done(self, samples: int, timing: Mapping[str, float]) -> None:
+        if self._turn.trace is not None:
+            self._turn.trace.segment(self._segment, samples, timing)
         self._turn.end_job(self._segment, None)
 
     def failed(self, error: VoiceServerError) -> None:
@@ -83,9 +86,15 @@ class Turn:
     """One turn of one client. ``on_output`` is called when there may be something to take."""
 
     def __init__(
-        self, route: Route, on_output: Callable[[], None], *, starts_at: float = 0.0
+        self,
+        route: Route,
+        on_output: Callable[[], None],
+        *,
+        starts_at: float = 0.0,
+        trace: TurnTrace | None = None,
     ) -> None:
         self.route = route
+        self.trace = trace
         self.session = SpeechSession(route.options, starts_at=starts_at)
         self.error: VoiceServerError | None = None
         self._on_output = on_output
@@ -129,6 +138,8 @@ class Turn:
         now = time.monotonic()
         item = self.session.take(now)
         if isinstance(item, Frame):
+            if self.trace is not None and item.offset == 0:
+                self.trace.first_frame()
             for command in self.session.poll(now):
                 self._perform(command)
             if self._jobs and self.route.is_batching:
