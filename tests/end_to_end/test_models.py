@@ -218,3 +218,25 @@ def test_without_a_transcriber_the_remedy_is_told(tmp_path: Path) -> None:
         refused = transcribed(server, "-F", "file=@a.wav", status=503)
         assert refused["code"] == "backend_not_installed"
         assert "cli.py backends install whisper" in str(refused["detail"])
+
+
+def test_openai_s_clients_have_it_written_down_in_five_formats(server: Server) -> None:
+    def told(*form: str) -> str:
+        asked = ("-F", "file=@a.wav", "-F", "model=whisper-1", *form)
+        status, body = server.curl("-X", "POST", server.url("/v1/audio/transcriptions"), *asked)
+        assert status == 200, body
+        return body.decode()
+
+    said = "A tone of 200 hertz."
+    assert json.loads(told()) == {"text": said}
+    assert told("-F", "response_format=text") == f"{said}\n"
+    assert told("-F", "response_format=srt") == f"1\n00:00:00,000 --> 00:00:01,000\n{said}\n"
+    vtt = told("-F", "response_format=vtt")
+    assert vtt == f"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n{said}\n"
+    verbose = json.loads(told("-F", "response_format=verbose_json", "-F", "language=en"))
+    assert (verbose["text"], verbose["language"]) == (said, "en")
+    assert verbose["duration"] == pytest.approx(3.0, abs=0.01)
+    assert verbose["words"][0]["word"] == "hertz"
+    asked = ("-F", "file=@a.wav", "-F", "response_format=docx")
+    status, body = server.curl("-X", "POST", server.url("/v1/audio/transcriptions"), *asked)
+    assert (status, json.loads(body)["error"]["param"]) == (400, "response_format")

@@ -62,6 +62,8 @@ def test_every_route_is_in_it(server: Server, document: dict[str, Any]) -> None:
     described = {(path, method) for path, method, _ in operations(document)}
     for route in server.app.router.routes:
         if isinstance(route, Operation):
+            if not route.is_described:
+                continue  # a vendor's own reference describes it
             path = re.sub(r":\w+\}", "}", route.path)
             assert (path, route.method.lower()) in described
         elif isinstance(route, Route):
@@ -89,6 +91,8 @@ def test_what_can_be_asked_without_more_answers_as_documented(
     asked = 0
     for route in server.app.router.routes:
         if not isinstance(route, Operation) or route.method != "GET" or "{" in route.path:
+            continue
+        if not route.is_described:
             continue
         described = document["paths"][route.path]["get"]["responses"]
         answer = http.get(route.path)
