@@ -242,7 +242,7 @@ async def test_a_database_that_refuses_leaves_no_file(
         results = await asyncio.gather(*attempts, return_exceptions=True)
         refused = [r for r in results if isinstance(r, BaseException)]
         assert refused
-        assert all(isinstance(r, StorageFull) for r in refused)
+        assert all(isinstance(r, StorageFull) for r in refused), refused
         stored = {v.id for v in catalogue.voices()}
         assert {name.split("/")[0] for name in files(tmp_path)} == stored
         assert set(before) <= set(files(tmp_path))

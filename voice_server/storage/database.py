@@ -1,8 +1,8 @@
 """Opens the database: SQLite in WAL mode, or whatever a SQLAlchemy URL names.
 
 SQLAlchemy takes half a second to import, so it is imported when the database is first needed,
-in a thread. Writes go through one lock: SQLite has one writer, and older versions can damage a
-WAL that several connections reset at once.
+in a thread. One writes at a time (``group_commit``): SQLite has one writer, and older versions can
+damage a WAL that several connections reset at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voice_server.core.errors import ConfigError, StorageFull
+from voice_server.core.errors import ConfigError
+from voice_server.storage.group_commit import GroupCommit
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -49,7 +50,7 @@ class Database:
         self.url = url
         self._engine: AsyncEngine | None = None
         self._opening = asyncio.Lock()
-        self._writer = asyncio.Lock()
+        self._writer = GroupCommit()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -62,17 +63,8 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, undone by an exception. Raises StorageFull."""
         engine = await self.open()
-        async with self._writer:
-            try:
-                async with engine.begin() as connection:
-                    yield connection
-            except Exception as exc:
-                if _is_full(exc):
-                    raise StorageFull(
-                        "the database could not be written: the disk is full or failing; "
-                        "free some space under the data folder and try again"
-                    ) from exc
-                raise
+        async with self._writer.write(engine) as connection:
+            yield connection
 
     async def open(self) -> AsyncEngine:
         """Import, connect, create or migrate the tables. Raises ConfigError."""
@@ -84,6 +76,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; a later ``read`` opens it again."""
+        await self._writer.close()
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
@@ -118,6 +111,9 @@ def _engine(url: str) -> AsyncEngine:
 
         @sqlalchemy.event.listens_for(engine.sync_engine, "connect")
         def _pragmas(connection: Any, _record: object) -> None:
+            # The driver begins transactions at some statements and not at others, savepoints among
+            # those: we begin them.
+            connection.isolation_level = None
             cursor = connection.cursor()
             for pragma in (
                 "journal_mode=WAL",
@@ -128,6 +124,13 @@ def _engine(url: str) -> AsyncEngine:
             ):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
+
+        @sqlalchemy.event.listens_for(engine.sync_engine, "begin")
+        def _begin(connection: Any) -> None:
+            # A writer that only reads at first would be refused, not made to wait, if another
+            # process wrote in between.
+            is_writer = connection.get_execution_options().get("is_writer")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
     return engine
 
@@ -171,10 +174,3 @@ def _migrate(connection: Any) -> None:
             f"the database is of version {version!r}, which this server does not know ({exc}); "
             "use the server that wrote it, or another database_url"
         ) from exc
-
-
-def _is_full(exc: BaseException) -> bool:
-    said = str(exc).lower()
-    return any(
-        words in said for words in ("disk is full", "disk i/o error", "no space left on device")
-    )
