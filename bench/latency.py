@@ -15,14 +15,14 @@ import asyncio
 import time
 
 from bench import servers
-from bench.ws import connect, text_frame
+from bench.ws import connect, path, text_frame
 
 # Sixty characters, so that eSpeak NG speaks for about four seconds.
 SENTENCE = "The quick brown fox jumps over the lazy dog beside the river."
 FIRST_FRAME_BYTES = 960
 
 
-async def measure(port: int, rounds: int, *, gap: float) -> list[float]:
+async def measure(port: int, rounds: int, *, gap: float, api_key: str = "") -> list[float]:
     """Seconds to the first frame, one turn after another on one socket."""
     heard = asyncio.Event()
     ended = asyncio.Event()
@@ -36,7 +36,7 @@ async def measure(port: int, rounds: int, *, gap: float) -> list[float]:
 
     times: list[float] = []
     found = []
-    socket = await connect(port, "/stream-tokens", on_frame)
+    socket = await connect(port, path("/stream-tokens", api_key), on_frame)
     socket.send(text_frame({"keep_open": True}))
     cancel = text_frame({"cancel": True})
     for turn in range(rounds + 10):

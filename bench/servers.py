@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], pattern: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def _process(
+    command: Sequence[str], pattern: str, **env: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -41,12 +43,20 @@ def _process(command: Sequence[str], pattern: str) -> Iterator[tuple[subprocess.
 
 
 @contextlib.contextmanager
-def voice_server(*flags: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def voice_server(*flags: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The real server, ready to speak: (process, port)."""
     command = [sys.executable, "server.py", "--port", "0", *flags]
-    with _process(command, r"http://127\.0\.0\.1:(\d+)") as (process, port):
+    with _process(command, r"http://127\.0\.0\.1:(\d+)", **env) as (process, port):
         wait_ready(port)
         yield process, port
+
+
+@contextlib.contextmanager
+def relay(**env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A relay: (process, port)."""
+    command = [sys.executable, "server.py", "relay", "--port", "0"]
+    with _process(command, r"http://127\.0\.0\.1:(\d+)", **env) as started:
+        yield started
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 
 from bench import servers
-from bench.ws import connect, text_frame
+from bench.ws import connect, path, text_frame
 
 SENTENCES = [
     "Sure, I can help you to find a good train for that journey.",
@@ -42,10 +42,12 @@ class Listener:
     asked_at: float = 0.0  # when the token left that ends the first sentence
     first_at: float = 0.0
     dry_at: float = 0.0
+    _last_at: float = 0.0
     sound: int = 0
     frames: int = 0
     underruns: int = 0
     worst_gap: float = 0.0
+    gaps: list[float] = field(default_factory=list)  # seconds from one frame to the next
     errors: list[bytes] = field(default_factory=list)
 
     def on_frame(self, is_binary: bool, payload: bytes) -> None:
@@ -55,7 +57,9 @@ class Listener:
                 self.errors.append(payload)
             return
         if not self.first_at:
-            self.first_at = self.dry_at = now
+            self.first_at = self.dry_at = self._last_at = now
+        self.gaps.append(now - self._last_at)
+        self._last_at = now
         if now > self.dry_at:
             self.underruns += 1
             self.worst_gap = max(self.worst_gap, now - self.dry_at)
@@ -65,11 +69,11 @@ class Listener:
         self.frames += 1
 
 
-async def listen(port: int, delay: float) -> Listener:
+async def listen(port: int, delay: float, api_key: str) -> Listener:
     """One whole turn."""
     listener = Listener()
     await asyncio.sleep(delay)
-    socket = await connect(port, "/stream-tokens", listener.on_frame)
+    socket = await connect(port, path("/stream-tokens", api_key), listener.on_frame)
     text, first = "", SENTENCES[0] + " "
     next_at = time.perf_counter()
     for token in TOKENS:
@@ -102,12 +106,12 @@ async def listen_baseline(port: int, delay: float, size: int) -> Listener:
     return listener
 
 
-async def run(port: int, count: int, size: int | None) -> list[Listener]:
+async def run(port: int, count: int, size: int | None, api_key: str = "") -> list[Listener]:
     # Listeners come at random within two seconds: a crowd, not a parade.
     chance = random.Random(1)
     delays = [chance.uniform(0, 2) for _ in range(count)]
     if size is None:
-        return await asyncio.gather(*(listen(port, delay) for delay in delays))
+        return await asyncio.gather(*(listen(port, delay, api_key) for delay in delays))
     return await asyncio.gather(*(listen_baseline(port, delay, size) for delay in delays))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from urllib.parse import quote
 
 _MASK = b"\x00\x00\x00\x00"  # a mask of zeroes is legal, and saves the exclusive or
 
@@ -76,6 +77,11 @@ class Socket(asyncio.Protocol):
 
     def send(self, frame: bytes) -> None:
         self.transport.write(frame)
+
+
+def path(door: str, api_key: str = "") -> str:
+    """The path of a door, with the key where one is needed."""
+    return f"{door}?api_key={quote(api_key)}" if api_key else door
 
 
 async def connect(port: int, path: str, on_frame: Callable[[bool, bytes], None]) -> Socket:
