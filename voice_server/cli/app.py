@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from voice_server.cli import backends, catalogue, demo, keys, mcp, relay, serve, settings, voices
+from voice_server.cli import (
+    backends,
+    catalogue,
+    compare,
+    demo,
+    keys,
+    mcp,
+    relay,
+    serve,
+    settings,
+    voices,
+)
 from voice_server.cli.console import errors_told, parse_option
 
 EPILOG = """\
@@ -32,6 +43,7 @@ app.add_typer(settings.app, name="config")
 app.command("serve")(serve.serve)
 app.command("relay")(relay.relay)
 app.command("demo")(demo.demo)
+app.command("compare")(compare.compare)
 app.command("mcp")(mcp.mcp)
 
 SPEECH, ENGINE = "What to say", "Who says it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,6 @@ Names = Annotated[list[str], typer.Argument(help="Engines, by their names in bac
 Engines = Annotated[
     list[str], typer.Argument(help="Engines, by their names in backends.yaml or by their folders.")
 ]
-NAME = r"[a-z][a-z0-9_-]{0,40}"
 
 
 @app.command("list")
@@ -72,6 +70,28 @@ def install(
                 is_new = environment.install(show, is_forced=is_forced)
             took = f"installed in {time.perf_counter() - began:.1f} s" if is_new else "is installed"
             typer.echo(f"{environment.name} {took}: {_home(environment)}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What it is called, such as my_engine.")],
+) -> None:
+    """Write the folder of a new engine, which speaks in beeps until a model takes their place."""
+    from voice_server.cli.skeletons import ENTRY, add_entry, is_name, write_skeleton
+    from voice_server.config import load_config
+    from voice_server.core.errors import ConfigError
+
+    with errors_told():
+        if not is_name(name):
+            raise ConfigError(f"{name!r} › expected a name of a-z, 0-9, _ and -, as in my_engine")
+        config = load_config()
+        folder = write_skeleton(name, config)
+        typer.echo(f"written: {folder}/backend.py, requirements.txt, README.md")
+        if add_entry(name, config.backends_file):
+            typer.echo(f"added: {name} to {config.backends_file}")
+        else:
+            typer.echo(f"add to {config.backends_file}, under backends:{ENTRY.format(name=name)}")
+        typer.echo(f"next: cli.py backends install {name}, then check {name} --full")
 
 
 @app.command()
@@ -179,6 +199,7 @@ def _known(config: Config, engines: list[str]) -> tuple[list[str], Config]:
 
     Raises UnknownBackend, or ConfigError for a folder whose name cannot be one of backends.yaml.
     """
+    from voice_server.cli.skeletons import is_name
     from voice_server.config import BackendConfig
     from voice_server.core.errors import ConfigError
 
@@ -190,7 +211,7 @@ def _known(config: Config, engines: list[str]) -> tuple[list[str], Config]:
             continue
         folder = Path(engine).absolute()
         name = folder.name.lower()
-        if not re.fullmatch(NAME, name):
+        if not is_name(name):
             raise ConfigError(f"{engine} › expected a folder named as an engine, such as my_engine")
         known = config.backends.get(name, BackendConfig())
         added[name] = known.model_copy(update={"path": folder})

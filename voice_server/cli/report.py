@@ -28,6 +28,11 @@ class Report:
     def elapsed(self) -> float:
         return time.perf_counter() - self.began
 
+    @property
+    def rtf(self) -> float:
+        """Time until the last sound came, by how long the sound is."""
+        return (self._last - self.began) / max(self.samples / RATE, 1 / RATE)
+
     def token(self) -> None:
         if self.first_token is None:
             self.first_token = time.perf_counter()
@@ -55,8 +60,7 @@ class Report:
             parts.append(f"{(self.first_sound - self.first_token) * 1000:.0f} ms after token 1")
             parts.append(f"{audio:.2f} s of sound")
         else:
-            rtf = took / max(audio, 1 / RATE)
-            parts.append(f"{audio:.2f} s of sound in {took:.2f} s (RTF {rtf:.3f})")
+            parts.append(f"{audio:.2f} s of sound in {took:.2f} s (RTF {self.rtf:.3f})")
         parts.append(f"longest gap {self.longest_gap * 1000:.0f} ms")
         parts.append(f"underruns {self.stats.get('underruns', 0)}")
         return " · ".join(parts)

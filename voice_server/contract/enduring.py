@@ -18,6 +18,7 @@ MOST_GROWTH_MB = 24.0
 async def stops_when_cancelled(subject: Subject) -> str:
     """Cancelled at each of its yields, it stops in time and leaves nothing behind."""
     before = await sentence(subject)
+    is_repeatable = (await sentence(subject)).pcm == before.pcm
     whole = await subject.spoken(texts.PASSAGE)
     pieces, cancels = len(whole.ends), subject.plan.cancels
     points = sorted({round(n * pieces / cancels) for n in range(cancels)})
@@ -33,7 +34,7 @@ async def stops_when_cancelled(subject: Subject) -> str:
             )
         caught += speech.was_cancelled
         slowest = max(slowest, speech.stopped_after or 0.0)
-    if (await sentence(subject)).pcm != before.pcm:
+    if is_repeatable and (await sentence(subject)).pcm != before.pcm:
         raise Breach(
             "a cancelled text is heard in the next one", "reset what synthesize leaves behind"
         )
