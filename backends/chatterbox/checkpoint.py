@@ -47,7 +47,7 @@ OPTIONAL = {"added_tokens.json", "special_tokens_map.json", "conds.pt"}
 def load(model: str, device: str) -> Model:
     """``model``: turbo, classic, or a folder with the files of one of them.
 
-    Raises BackendError: ``model_missing``, ``model_damaged``, ``bad_option``, ``not_installed``.
+    Raises BackendError: ``model_missing``, ``model_incomplete``, ``bad_option``, ``not_installed``.
     """
     check_watermarker()
     kind, folder = find(model)
@@ -61,7 +61,7 @@ def load(model: str, device: str) -> Model:
         raise BackendError(
             f"the weights in {folder} cannot be loaded ({said[0][:300]}): fetch them again with"
             f" `hf download {REPOSITORIES[kind]} --local-dir FOLDER`",
-            code="model_damaged",
+            code="model_incomplete",
         ) from exc
 
 

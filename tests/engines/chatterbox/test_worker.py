@@ -222,7 +222,7 @@ def test_damaged_weights_are_told_as_such(checkpoints, tmp_path, damage):
     else:
         save_file({"a": torch.zeros(1)}, tmp_path / "ve.safetensors")
     failed = refusal(tmp_path)
-    assert failed.code == "model_damaged"
+    assert failed.code == "model_incomplete"
     assert "hf download ResembleAI/chatterbox-turbo" in failed.error
 
 

@@ -1,0 +1,17 @@
+"""The contract of every backend, over the small weights. The models are shrunk by the adapter in
+../tiny, so it is not ``checkpoint.py`` that says how to run it, but the server's backends.yaml.
+"""
+
+from __future__ import annotations
+
+from tests.end_to_end import cli_process
+from tests.end_to_end.cli_process import run_cli
+
+cli_process.SECONDS = 900.0
+
+
+def test_it_keeps_the_contract(folder):
+    plan = ["--segments", "160", "--cancels", "3", "--chars", "200"]
+    recording = ["--recording", str(folder / "checkpoint" / "own.wav")]
+    done = run_cli(folder, "backends", "check", "chatterbox", "--full", *plan, *recording)
+    assert done.returncode == 0, done.stdout + done.stderr
