@@ -241,3 +241,33 @@ def test_the_demo_writes_what_a_real_server_says(tmp_path: Path) -> None:
     assert "first sound" in done.stdout
     with wave.open(str(path)) as file:
         assert any(file.readframes(file.getnframes()))
+
+
+def test_text_without_an_end_is_spoken_at_once_where_no_delay_is_wanted(tmp_path: Path) -> None:
+    # On the event loop that operators run: its timers that are due at once are of another kind.
+    with running_server(tmp_path) as (_, port):
+        wait_for(lambda: is_ready(port))
+        with connect(f"ws://127.0.0.1:{port}/stream-tokens", compression=None) as socket:
+            for message in ({"max_delay_ms": 0}, {"token": "no end "}, {"token": "of it "}):
+                socket.send(json.dumps(message))
+            while not isinstance(socket.recv(SECONDS), bytes):
+                pass
+            socket.send('{"done": true}')
+            last = [message for message in socket if isinstance(message, str)][-1]
+            assert json.loads(last)["stats"]["characters"] == len("no end of it ")
+
+
+def test_wyoming_is_spoken_where_it_is_wanted_and_said_so(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = failed_start(tmp_path, "--wyoming", f"127.0.0.1:{port}")
+        assert f"--wyoming 127.0.0.1:{port} › something listens there already" in said
+    for wrong in ("localhost", "127.0.0.1:x", "::1:10200", "127.0.0.1:99999"):
+        assert "expected HOST:PORT" in failed_start(tmp_path, "--wyoming", wrong)
+    with running_server(tmp_path, "--wyoming", "0") as (process, _):
+        connections = psutil.Process(process.pid).net_connections(kind="tcp")
+        listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
+        assert len(listening) == 2
+        assert {address.ip for address in listening} == {"127.0.0.1"}

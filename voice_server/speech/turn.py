@@ -103,7 +103,8 @@ class Turn:
         self._events: deque[e.Event] = deque()
         self._is_handling = False
         self._jobs: dict[int, _Running] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop gives a handle without a time where it is now
 
     def post(self, event: e.Event) -> None:
         """Handle an event now, or after the one that is being handled. Raises RequestError."""
@@ -119,10 +120,10 @@ class Turn:
         finally:
             self._is_handling = False
         deadline = self.session.deadline
-        if deadline is not None and (self._timer is None or self._timer.when() > deadline):
+        if deadline is not None and (self._timer is None or self._timer_at > deadline):
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._on_deadline)
+            self._set_timer(deadline)
         self._on_output()
 
     def hear(self, event: e.Event) -> None:
@@ -241,6 +242,10 @@ class Turn:
         for running in self._jobs.values():
             self.route.pool.reconsider(running.job)
 
+    def _set_timer(self, deadline: float) -> None:
+        self._timer_at = deadline
+        self._timer = self._loop.call_at(deadline, self._on_deadline)
+
     def _on_deadline(self) -> None:
         self._timer = None
         deadline = self.session.deadline
@@ -248,6 +253,6 @@ class Turn:
             return
         if deadline > time.monotonic():
             # Text came meanwhile: the timer is moved when it fires, not at every token.
-            self._timer = self._loop.call_at(deadline, self._on_deadline)
+            self._set_timer(deadline)
             return
         self.hear(e.Tick())
