@@ -13,7 +13,7 @@ import sys
 import time
 from datetime import date
 
-from tests.chaos import sockets, tunnel, workers  # noqa: F401  (they fill the table)
+from tests.chaos import sockets, tunnel, workers, writing  # noqa: F401  (they fill the table)
 from tests.chaos.lines import LINES, Reached
 
 

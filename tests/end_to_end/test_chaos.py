@@ -5,12 +5,13 @@ How long things take is measured there, on a quiet machine, and not here.
 
 import pytest
 
-from tests.chaos import sockets, tunnel, workers
+from tests.chaos import sockets, tunnel, workers, writing
 from tests.chaos.lines import LINES
 
 assert sockets
 assert tunnel
 assert workers
+assert writing
 
 
 @pytest.mark.timeout(300)
