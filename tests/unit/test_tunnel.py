@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from voice_server.core.tunnel import WINDOW, Encoding, Link, Refused, Role, Session, TunnelBroken
+from tests.pages import page, section
+from voice_server.core.tunnel import (
+    MAX_FRAME,
+    SUBPROTOCOLS,
+    WINDOW,
+    Encoding,
+    Link,
+    Refused,
+    Role,
+    Session,
+    TunnelBroken,
+)
 from voice_server.core.tunnel.codec import decode, encode
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake, RelayHandshake
 from voice_server.core.tunnel.records import FIELDS, MAX_RECORD, check
@@ -453,3 +464,14 @@ def test_what_may_not_be_sent_is_refused_before_it_leaves() -> None:
         relay.write(stream, {"type": "websocket.send", "bytes": b""})
     with pytest.raises(TunnelBroken):
         relay.write(stream, {"type": "websocket.receive", "bytes": bytes(MAX_RECORD + 1)})
+
+
+def test_the_docs_say_who_may_send_which_record() -> None:
+    text = section(page("protocol.md"), "## The tunnel")
+    for kind, (senders, fields) in FIELDS.items():
+        who = "both" if len(senders) > 1 else next(iter(senders)).value
+        [row] = [line for line in text.splitlines() if line.startswith(f"| `{kind}` | {who} |")]
+        assert not [name for name in fields if f"`{name}`" not in row], kind
+    assert not [name for name in SUBPROTOCOLS if f"`{name}`" not in text]
+    for size in (WINDOW, MAX_RECORD, MAX_FRAME, CHUNK):
+        assert f"{size:,} bytes" in text

@@ -147,6 +147,10 @@ class Settings(BaseSettings):
         description="PEM file: only a relay whose certificate these authorities signed is trusted; "
         "unset is the system's.",
     )
+    relay_plain: bool = Field(
+        default=False,
+        description="Dial ws:// beyond this machine, too: in a network that encrypts by itself.",
+    )
     relay_encoding: Literal["msgpack", "json"] = Field(
         default="msgpack", description="How the tunnel packs messages; json has base64 in it."
     )

@@ -77,10 +77,10 @@ class Dial:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ConfigError(f"--relay {url[:100]} › expected such as wss://relay.example.com")
-        if parts.scheme == "ws" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        if parts.scheme == "ws" and not (_is_near(url) or settings.relay_plain):
             raise ConfigError(
-                f"--relay {url[:100]} › ws:// is not encrypted: use wss://; ws:// is for this "
-                "machine only"
+                f"--relay {url[:100]} › ws:// is not encrypted: use wss://; in a network that "
+                "encrypts by itself, such as a VPN, set VOICE_SERVER_RELAY_PLAIN=true"
             )
         if key is None:
             raise ConfigError(
@@ -147,14 +147,16 @@ class Agent:
             task.cancel()
 
     async def _run(self) -> None:
-        restart = Restart(_BACKOFF)
+        restart, told = Restart(_BACKOFF), ""
         while not self._is_leaving:
             reason = await self._connect(restart)
             if self._is_leaving:
                 return
             restart.failed(time.monotonic(), reason)
-            level = logging.INFO if restart.failures_in_a_row == 1 else logging.WARNING
-            logger.log(level, "relay %s: %s", self._dial.url, reason)
+            if reason != told or restart.failures_in_a_row == 1:
+                # A relay that is away for a day is told once, not at every knock.
+                logger.warning("relay %s: %s", self._dial.url, reason)
+                told = reason
             await asyncio.sleep(max(0.0, restart.next_start - time.monotonic()))
 
     async def _connect(self, restart: Restart) -> str:
@@ -163,7 +165,6 @@ class Agent:
         from websockets.exceptions import WebSocketException
 
         [subprotocol] = [k for k, v in SUBPROTOCOLS.items() if v == self._dial.encoding]
-        is_near = urlsplit(self._dial.url).hostname in ("127.0.0.1", "::1", "localhost")
         try:
             async with connect(
                 self._dial.url,
@@ -176,7 +177,7 @@ class Agent:
                 max_queue=64,
                 open_timeout=HANDSHAKE_TIMEOUT,
                 close_timeout=1,
-                proxy=None if is_near else True,
+                proxy=None if _is_near(self._dial.url) else True,
             ) as connection:
                 await self._carry(connection, restart)
         except (OSError, TimeoutError, WebSocketException) as exc:
@@ -270,6 +271,11 @@ class _ClientSocket:
             await self._connection.send(frame)
         except ConnectionClosed as exc:
             raise LinkLost(f"{exc}") from None
+
+
+def _is_near(url: str) -> bool:
+    """Whether the relay is on this machine."""
+    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _tls(dial: Dial) -> Any:

@@ -126,7 +126,8 @@ class Relay:
         seen = dict(scope)
         headers = {name.lower(): value for name, value in scope["headers"]}
         presented = presented_by(scope, headers)  # which leaves no secret for the server's log
-        if not (presented.keys or presented.tickets or is_open(scope) or _is_preflight(scope)):
+        is_keyed = any((*presented.keys, *presented.tickets))
+        if not (is_keyed or is_open(scope) or _is_preflight(scope)):
             raise Unauthorized(
                 "this relay wants an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key'"
             )

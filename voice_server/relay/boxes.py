@@ -11,9 +11,10 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from voice_server.core.errors import ConfigError, Forbidden, TunnelDown
+from voice_server.core.errors import BusyError, ConfigError, Forbidden, TunnelDown
 from voice_server.core.tunnel import SUBPROTOCOLS, Link, Refused, Role, Session, TunnelBroken
 from voice_server.core.tunnel.handshake import Answer, RelayHandshake
+from voice_server.core.tunnel.records import MAX_STREAMS
 from voice_server.relay.endpoint import (
     Endpoint,
     LinkLost,
@@ -32,6 +33,8 @@ HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKES = 64
 _REFUSAL_CLOSE = 1008
 _RETRY_AFTER = 3.0
+# Well below what the box takes: it learns a little later than we that a stream is over.
+_MAX_STREAMS = MAX_STREAMS * 3 // 4
 
 
 class Box:
@@ -69,6 +72,8 @@ class Box:
             )
             error.retry_after = _RETRY_AFTER
             raise error
+        if self.streams >= _MAX_STREAMS:
+            raise BusyError(f"the box {self.name!r} answers {self.streams} others; ask again soon")
         return self._endpoint
 
     async def take(self, answer: Answer) -> tuple[Endpoint, int]:

@@ -111,7 +111,9 @@ def size(record: Record) -> int:
     if (body := record.get("body")) is not None or (body := record.get("bytes")) is not None:
         return len(body) if isinstance(body, bytes) else 0
     text = record.get("text")
-    return len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
+    if not isinstance(text, str):
+        return 0
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _check_scope(scope: Record) -> None:
