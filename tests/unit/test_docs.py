@@ -25,7 +25,7 @@ from tests.pages import (
     page,
     section,
 )
-from voice_server.config import BackendConfig, BackendsFile, Limits, Settings
+from voice_server.config import BackendConfig, BackendsFile, Limits, Settings, load_backends
 from voice_server.core import wire
 from voice_server.core.errors import VoiceServerError
 from voice_server.speech.metrics import Metrics
@@ -277,6 +277,13 @@ def options_of(folder: Path) -> set[str]:
                 case ast.keyword(arg="options", value=ast.Tuple(elts=elements)):
                     found |= {element.value for element in elements if is_text(element)}  # type: ignore[attr-defined]
     return found
+
+
+def test_every_engine_has_its_row_among_those_that_exist() -> None:
+    listed = load_backends(ROOT / "backends.yaml").backends
+    shown = {name for name, backend in listed.items() if not backend.hidden}
+    rows = section(page("backends.md"), "## The engines that exist")
+    assert shown == set(re.findall(r"^\| \[(\w+)\]", rows, re.M))
 
 
 @pytest.mark.parametrize("name", ["tone", "babble", "chaos"])
