@@ -32,13 +32,13 @@ UPLOAD_BYTES = 50_000_000
 
 
 @contextlib.contextmanager
-def tunnelled(backend: str, workers: str) -> Iterator[tuple[int, int]]:
-    """A server and its relay, connected: (port of the server, port of the relay)."""
+def tunnelled(backend: str, workers: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """A server and its relay, connected: the ports of both, the process ids of both."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"VOICE_SERVER_API_KEY": KEY, "VOICE_SERVER_LOG_LEVEL": "ERROR"}
         boxes = {"VOICE_SERVER_RELAY_BOXES": f"home={KEY}", "VOICE_SERVER_RELAY_KEY": KEY}
         env = {**common, **boxes, "VOICE_SERVER_DATA_DIR": f"{folder}/relay"}
-        with servers.relay(**env) as (_, port):
+        with servers.relay(**env) as (relaying, port):
             env["VOICE_SERVER_DATA_DIR"] = f"{folder}/box"
             flags = (
                 "--backend",
@@ -48,10 +48,10 @@ def tunnelled(backend: str, workers: str) -> Iterator[tuple[int, int]]:
                 "--relay",
                 f"ws://127.0.0.1:{port}",
             )
-            with servers.voice_server(*flags, **env) as (_, direct):
+            with servers.voice_server(*flags, **env) as (serving, direct):
                 while not ask(port, "/api/v1/status")["tunnel_connected"]:
                     time.sleep(0.05)
-                yield direct, port
+                yield (direct, port), (serving.pid, relaying.pid)
 
 
 def ask(port: int, path: str, body: io.BytesIO | None = None, **headers: str) -> dict[str, object]:
@@ -69,7 +69,7 @@ def ask(port: int, path: str, body: io.BytesIO | None = None, **headers: str) ->
 def latency(backend: str, rounds: int) -> list[dict[str, object]]:
     """Rows of a backend: at the server, through the relay, and the difference."""
     rows: list[dict[str, object]] = []
-    with tunnelled(backend, "1") as ports:
+    with tunnelled(backend, "1") as (ports, _):
         for name, gap in (("confirmed", 0.0), ("speculated", 0.05)):
             found: tuple[list[float], list[float]] = [], []
             for _ in range(max(1, rounds // 30)):
@@ -87,10 +87,12 @@ def latency(backend: str, rounds: int) -> list[dict[str, object]]:
 def crowd(backend: str, count: int) -> list[dict[str, object]]:
     """Listeners at the server, then as many through its relay."""
     rows: list[dict[str, object]] = []
-    with tunnelled(backend, "2") as ports:
+    with tunnelled(backend, "2") as (ports, pids):
         for where, port in zip(("direct", "relay"), ports, strict=True):
             asyncio.run(run(port, 2, None, KEY))
+            before = [servers.cpu_seconds(pid) for pid in pids]
             heard = asyncio.run(run(port, count, None, KEY))
+            cpu = [servers.cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True)]
             times = [one.first_at - one.asked_at for one in heard if one.first_at]
             rows.append(
                 {
@@ -99,6 +101,8 @@ def crowd(backend: str, count: int) -> list[dict[str, object]]:
                     **servers.percentiles(times),
                     "underruns": sum(one.underruns for one in heard),
                     "errors": sum(len(one.errors) for one in heard),
+                    "server_cpu_s": round(cpu[0], 1),
+                    "relay_cpu_s": round(cpu[1], 1),
                 }
             )
     return rows
@@ -107,7 +111,7 @@ def crowd(backend: str, count: int) -> list[dict[str, object]]:
 def upload(backend: str, count: int = 20) -> list[dict[str, object]]:
     """Listeners through the relay, alone and beside an upload that never pauses."""
     rows: list[dict[str, object]] = []
-    with tunnelled(backend, "2") as (_, port):
+    with tunnelled(backend, "2") as ((_, port), _):
         asyncio.run(run(port, 2, None, KEY))
         for name, is_uploading in (("alone", False), ("beside 50 MB", True)):
             heard, seconds = asyncio.run(_beside(port, count, is_uploading=is_uploading))

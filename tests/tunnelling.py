@@ -36,6 +36,7 @@ class Wire:
         self.target = port
         self.cuts: list[int] = []
         self.connections = 0
+        self.cut_in_two = 0  # connections that ended where ``cuts`` said
         self.is_open = True
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -100,6 +101,7 @@ class Wire:
                 writer.write(data)
                 await writer.drain()
                 if left[0] == 0:
+                    self.cut_in_two += 1
                     return
 
 

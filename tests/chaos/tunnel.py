@@ -61,13 +61,13 @@ def cuts(scale: float) -> Reached:
         whole = _turn(tunnel.direct)
         wire = tunnel.wire.wire
         while made < wanted:
-            before = wire.connections
-            wire.cuts = [chance.randrange(800, 90_000) for _ in range(4)]
+            wire.cuts = [chance.randrange(2_000, 90_000) for _ in range(4)]
             tunnel.wire.cut()  # so that the next links have those lengths
             tunnel.wait_connected()
+            before = wire.cut_in_two
             heard = _turn(tunnel.port)
             differing += heard.sound != whole.sound or heard.sentences != whole.sentences
-            made += wire.connections - before
+            made += wire.cut_in_two - before
     return Reached(f"{made} cuts: {differing} turns differ", not differing)
 
 
