@@ -1,7 +1,7 @@
 """Several engines on one server: each has its own process, and what befalls one is its own affair.
 
 ``tests/engines/run`` has the engines that it installed join, over their tiny checkpoints: ENGINES
-in the environment is a JSON map of names to entries of backends.yaml.
+in the environment is a JSON map of names to entries of backends.yaml, their options as typed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import yaml
 
 from tests.end_to_end.conftest import Server, running
 from tests.end_to_end.talking import Talk, talk
+from voice_server.cli.console import parse_option
 
 PLAIN = {"python": sys.executable, "load_timeout": 60}
 CHAOS = {**PLAIN, "first_chunk_timeout": 3, "gap_timeout": 3}
-JOINED = json.loads(os.environ.get("ENGINES", "{}"))
+JOINED = {
+    name: {**entry, "options": dict(map(parse_option, entry["options"]))}
+    for name, entry in json.loads(os.environ.get("ENGINES", "{}")).items()
+}
 BACKENDS = {"tone": PLAIN, "espeak": PLAIN, "babble": PLAIN, "chaos": CHAOS, **JOINED}
 TEXTS = (
     "Every engine has a process of its own. Nobody hears what another one does.",
