@@ -27,6 +27,9 @@ from voice_server.core.errors import InvalidRequest, RequestError, TooLarge
 from voice_server.core.expectations import expectation, schema_at, suggest
 
 MAX_BODY = 1 << 20
+FORM_ROOM = 1 << 20
+"""Bytes that a form may have beside its file: its other fields, and its own punctuation."""
+
 Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[..., Awaitable[Response | BaseModel]]
 
@@ -103,7 +106,9 @@ class Operation(Route):
             checked.append(check(self.query, dict(request.query_params)))
         if self.body is not None or self.form is not None:
             limit = self._max_body if isinstance(self._max_body, int) else self._max_body(request)
-            limited = Request(request.scope, _limited(request.receive, limit))
+            limited = Request(
+                request.scope, _limited(request.receive, limit, self.form is not None)
+            )
             if self.body is not None:
                 checked.append(check_json(self.body, await limited.body()))
             if self.form is not None:
@@ -165,6 +170,8 @@ def _explain_one(item: ErrorDetails, root: Mapping[str, Any]) -> str:
             problem = "this field is missing"
         case "value_error":
             problem = str(item["ctx"]["error"])
+        case "is_instance_of":
+            problem = f"expected a file, got {_shown(item)}"
         case "finite_number":
             problem = "expected a finite number"
         case "string_too_long":
@@ -183,7 +190,15 @@ def _shown(item: ErrorDetails) -> str:
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
+def file_too_large(limit: int) -> TooLarge:
+    """What is said of a file of more than ``limit`` bytes."""
+    return TooLarge(
+        f"File too large: the maximum is {limit // 2**20} MB. Compress or trim the audio",
+        code="file_too_large",
+    )
+
+
+def _limited(receive: Receive, limit: int, is_form: bool) -> Receive:
     """``receive``, until the body is longer than ``limit`` bytes. Raises TooLarge then."""
     received = 0
 
@@ -192,6 +207,8 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
+            if is_form and limit > FORM_ROOM:
+                raise file_too_large(limit - FORM_ROOM)
             raise TooLarge(f"the body has more than {limit} bytes, which is the limit here")
         return message
 

@@ -20,7 +20,7 @@ from voice_server.core.errors import RequestError, UnknownOption
 from voice_server.core.manifest import MAX_PACKAGE_BYTES, SUFFIX
 from voice_server.core.voices import Voice, slug_from_name
 from voice_server.speech.service import SpeechService
-from voice_server.web.operations import Body, Content, Operation, Upload
+from voice_server.web.operations import FORM_ROOM, Body, Content, Operation, Upload
 from voice_server.web.rendering import render
 from voice_server.web.speech import LanguageTag
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
@@ -352,7 +352,7 @@ def routes() -> list[BaseRoute]:
             form=ImportForm,
             answers={200: Imported},
             errors=[403, 409, 507],
-            max_body=MAX_PACKAGE_BYTES + (1 << 20),
+            max_body=MAX_PACKAGE_BYTES + FORM_ROOM,
         ),
         Operation("POST", f"{voices}/sync", sync, tag=tag, answers={200: Synced}),
         Operation(

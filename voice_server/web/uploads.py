@@ -5,19 +5,15 @@ from __future__ import annotations
 from starlette.datastructures import UploadFile
 
 from voice_server.audio.decode import Limits
-from voice_server.core.errors import TooLarge
+from voice_server.web.operations import FORM_ROOM, file_too_large
 
 MAX_RECORDING = Limits().max_bytes
-# The other fields of the form, and its own punctuation.
-MAX_UPLOAD = MAX_RECORDING + 1024 * 1024
+MAX_UPLOAD = MAX_RECORDING + FORM_ROOM
 
 
 async def read_upload(file: UploadFile, limit: int = MAX_RECORDING) -> bytes:
     """The bytes of an uploaded file. Raises TooLarge."""
     data = await file.read(limit + 1)
     if len(data) > limit:
-        raise TooLarge(
-            f"File too large: the maximum is {limit // 2**20} MB. Compress or trim the audio",
-            code="file_too_large",
-        )
+        raise file_too_large(limit)
     return data
