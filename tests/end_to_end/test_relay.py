@@ -126,6 +126,13 @@ def test_a_turn_through_the_relay_is_the_turn_of_the_server(
     assert here.close_code == 1000
 
 
+def test_both_ends_say_that_they_are_connected(tunnel: Pair) -> None:
+    direct = f"http://127.0.0.1:{tunnel.direct}/api/v1/status"
+    status = httpx.get(direct, headers=AUTHORISED, timeout=PATIENCE).json()
+    assert (status["relay"], status["tunnel_connected"]) == ("ok", True)
+    assert tunnel.status().items() >= {"box": "home", **status}.items()
+
+
 def test_an_interruption_crosses_at_once(tunnel: Pair) -> None:
     url = f"ws://127.0.0.1:{tunnel.port}/stream-tokens"
     with talk(url, additional_headers=AUTHORISED) as agent:

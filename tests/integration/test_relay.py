@@ -29,9 +29,11 @@ from tests.tunnelling import (
     tunnelled,
     until,
 )
-from voice_server.core.errors import ConfigError
+from voice_server.core.errors import ConfigError, RequestError
 from voice_server.relay.agent import Agent
 from voice_server.relay.app import Relay
+from voice_server.relay.store import PackageStore
+from voice_server.storage.atomic import TEMPORARY
 
 Scenario = Callable[[World, Notes], Coroutine[Any, Any, None]]
 
@@ -133,10 +135,13 @@ def test_a_listener_that_does_not_read_holds_up_nobody_else(tmp_path: Path) -> N
 
 def test_an_answer_that_breaks_off_is_seen_to_be_broken(tmp_path: Path) -> None:
     async def scenario(world: World, notes: Notes) -> None:
-        with pytest.raises(httpx.RemoteProtocolError):
+        async def listen() -> None:
             async with world.http.stream("GET", "/broken") as answer:
                 async for part in answer.aiter_bytes():
                     notes.served.append(part.decode())
+
+        with pytest.raises(httpx.RemoteProtocolError):
+            await listen()
         assert "half" in notes.served
         assert (await world.http.get("/tell")).status_code == 201
 
@@ -475,3 +480,30 @@ def test_for_itself_the_relay_may_ask_for_voices_alone(tmp_path: Path) -> None:
         assert not notes.seen
 
     play(tmp_path, scenario)
+
+
+def test_a_store_that_a_crash_left_in_pieces_is_taken_as_far_as_it_is_whole(
+    tmp_path: Path, caplog: Any
+) -> None:
+    async def run() -> None:
+        store = PackageStore(tmp_path)
+        await store.load()
+        await store.put("maya", "d1", b"maya")
+        await store.put("nova", "d2", b"nova")
+        (tmp_path / "nova.voicepkg.zip").unlink()
+        (tmp_path / "stray.voicepkg.zip").write_bytes(b"of no index")
+        (tmp_path / f"{TEMPORARY}abc").write_bytes(b"half")
+        again = PackageStore(tmp_path)
+        await again.load()
+        assert dict(again.digests) == {"maya": "d1"}
+        assert again.path("maya").read_bytes() == b"maya"
+        assert {path.name for path in tmp_path.iterdir()} == {"index.json", "maya.voicepkg.zip"}
+        for bad in (b"{", b"[]", b'{"../x": "d"}', b'{"maya": 1}'):
+            (tmp_path / "index.json").write_bytes(bad)
+            damaged = PackageStore(tmp_path)
+            await damaged.load()
+            assert not damaged.digests, bad
+        with pytest.raises(RequestError):
+            await damaged.put("../escape", "d", b"x")
+
+    asyncio.run(run())
