@@ -12,6 +12,7 @@ export async function shown(page, number) {
   const text = readFileSync(join(pages, page), "utf8");
   const program = [...text.matchAll(/^```js\n(.*?)^```$/gms)][number][1]
     .replaceAll("http://localhost:8000", url)
+    .replaceAll("ws://localhost:8000", url.replace("http", "ws"))
     .replaceAll("YOUR_KEY", key);
   const file = join(import.meta.dirname, `shown-${page}-${number}.mjs`);
   writeFileSync(file, `${program}\nexport { sound };\n`);
