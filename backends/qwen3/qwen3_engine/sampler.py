@@ -111,4 +111,4 @@ class Dice:
             is_kept = (chances.cumsum(-1) - chances < self.top_p) & (best >= floor)
             floor = best.gather(1, is_kept.sum(-1, keepdim=True).clamp(min=1) - 1)
         noisy = torch.addcmul(self.noise[:, start : start + size], logits, self.heat)
-        return torch.where(logits >= floor, noisy, -torch.inf).argmax(-1)
+        return noisy.masked_fill_(logits < floor, -torch.inf).argmax(-1)
