@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import DOCS, blocks
 from voice_server.contract.suite import BASIS, END, SPEECH, Outcome, Verdict, run
 from voice_server.contract.terms import Plan
 from voice_server.workers.process import WorkerSpec
@@ -213,6 +214,18 @@ def test_the_engines_that_came_first_keep_the_contract(name: str) -> None:
     found = verdicts(ROOT / "backends" / name / "backend.py")
     assert not broken(found)
     assert set(found) == {name for name, _ in (*BASIS, *SPEECH, *END)}
+
+
+DOCUMENTED = [code for kind, code in blocks(DOCS / "backends.md") if "vw.serve(" in code]
+
+
+@pytest.mark.parametrize("code", DOCUMENTED, ids=lambda code: code.split(":")[0].strip('"'))
+def test_the_backends_that_the_documentation_builds_keep_the_contract(
+    tmp_path: Path, code: str
+) -> None:
+    entry = tmp_path / "backend.py"
+    entry.write_text(code, "utf-8")
+    assert not broken(verdicts(entry))
 
 
 def test_a_backend_that_keeps_the_contract_is_told_so(tmp_path: Path) -> None:
