@@ -63,9 +63,9 @@ class CartesiaTranslation(Translation):
     def __init__(self, service: SpeechService, number: str) -> None:
         super().__init__()
         self.defaults = replace(DEFAULTS, keep_open=True)
+        self.opening = [{"opts": {}}]
         self._service = service
         self._number = number
-        self._first: list[Ours] = [{"opts": {}}]
         self._contexts: dict[str, _Context] = {}
 
     # -- in --------------------------------------------------------------------------------------
@@ -73,15 +73,14 @@ class CartesiaTranslation(Translation):
     def incoming(self, raw: str) -> Sequence[Ours]:
         message = json_object(raw)
         name = message.get("context_id")
-        first, self._first = self._first, []
         try:
             if message.get("cancel"):
-                return [*first, *self._cancel(name)]
-            return [*first, *self._generate(check_json(Generation, raw.encode()))]
+                return self._cancel(name)
+            return self._generate(check_json(Generation, raw.encode()))
         except RequestError as exc:
             self._service.metrics.refused.labels(exc.code).inc()
             self.replies.append(self._error(name if isinstance(name, str) else None, exc))
-            return [*first, {}]
+            return [{}]
 
     def _cancel(self, name: object) -> list[Ours]:
         context = self._contexts.get(name) if isinstance(name, str) else None

@@ -30,13 +30,15 @@ DEFAULTS = wire.Configure(framing="msgpack")
 class Translation(ABC):
     """What one connection said so far, as far as the next message must know it. No I/O.
 
-    The first message of ``incoming`` must hold a configuration; ``{"opts": {}}`` will do. One that
-    names ``voice`` and ``opts`` alone keeps the connection from being one that can be resumed,
-    which no vendor's client knows how to do: the rest belongs into ``defaults``.
+    The first message, of ``opening`` or ``incoming``, must hold a configuration; ``{"opts": {}}``
+    will do. One that names ``voice`` and ``opts`` alone keeps the connection from being one that
+    can be resumed, which no vendor's client knows how to do: the rest belongs into ``defaults``.
     """
 
     defaults: wire.Configure = DEFAULTS
     subprotocol: str | None = None
+    opening: Sequence[Ours] = ()
+    """What is said before the client says anything: then it does not wait for that."""
 
     def __init__(self) -> None:
         self.replies: deque[str | bytes] = deque()
@@ -66,7 +68,7 @@ class VendorChannel:
     def __init__(self, socket: Channel, translation: Translation) -> None:
         self._socket = socket
         self._translation = translation
-        self._asked: deque[Ours] = deque()
+        self._asked: deque[Ours] = deque(translation.opening)
 
     async def receive(self) -> str:
         while not self._asked:

@@ -34,7 +34,7 @@ class DeepgramTranslation(Translation):
         self.defaults = replace(asked, keep_open=True)
         self.subprotocol = subprotocol
         self.model = model
-        self._first: list[Ours] = [{"opts": dict(asked.opts)}]
+        self.opening = [{"opts": dict(asked.opts)}]
         self._is_open = False  # text came that no Flush has ended
         self._waiting = 0  # turns whose end was not told yet
         self._doomed = 0  # of these, the oldest, which are being cancelled
@@ -71,16 +71,16 @@ class DeepgramTranslation(Translation):
             raise ProtocolMistake(f"{kind[:40]} after Close")
         match kind:
             case "Speak":
-                return [*self._begun(), *self._spoken(message)]
+                return self._spoken(message)
             case "Close":
                 self._is_closing = True
                 ended = self._ended() if self._is_open else []
                 if not self._waiting:
                     self._close()
-                return [*self._begun(), *ended] if ended else []
+                return ended
             case "KeepAlive":
                 return [{}]
-        return [*self._begun(), *self._take(kind, message)]
+        return self._take(kind, message)
 
     def outgoing(self, message: Ours) -> Sequence[str | bytes]:
         match message["type"]:
@@ -113,10 +113,6 @@ class DeepgramTranslation(Translation):
             told |= {"warn_code": told["code"], "warn_msg": error["msg"]}
             return [{"type": "Warning", **told}]
         return [{"type": "Error", **told, "err_code": told["code"], "err_msg": error["msg"]}]
-
-    def _begun(self) -> list[Ours]:
-        first, self._first = self._first, []
-        return first
 
     def _spoken(self, message: dict[str, Any]) -> list[Ours]:
         text = message.get("text")
