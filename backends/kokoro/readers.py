@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 # Phonemes that the model takes at once.
 MOST = 510
-# A word longer than that is no word: its phonemes could be more than MOST.
-LONGEST_WORD = 100
+# Characters. What is longer is no word and no number.
+LONGEST_WORD, LONGEST_NUMBER = 60, 12
 _BREAKS = ("\n", ".!?…。！？", ":;：；", ",，、", " ")
 
 
@@ -90,15 +90,24 @@ def _english_g2p(british: bool) -> en.G2P:
 
 def _other(code: str) -> Reader:
     g2p = _g2p(code)
+    # Chinese and Japanese are written without spaces; what is foreign in them is not.
+    letter = "[!-~]" if code in "jz" else r"\S"
+    # From 10^10 on its Japanese numbers end in an AssertionError.
+    digits = 8 if code == "j" else LONGEST_NUMBER
+
+    # Of a few phonemes a character each, and slow to read at length.
+    most = 120 if code in "jz" else 400
 
     def read(text: str) -> Iterator[Piece]:
-        phonemes = g2p(text)[0]
-        if len(phonemes) <= MOST or len(text) < 2:
-            yield Piece(phonemes[:MOST])
-        else:
+        phonemes = ""
+        if len(text) <= most:
+            phonemes = g2p(_with_breaks(text, letter, digits))[0]
+        if len(text) > most or (len(phonemes) > MOST and len(text) > 1):
             middle = _middle(text)
             yield from read(text[:middle])
             yield from read(text[middle:])
+        else:
+            yield Piece(phonemes[:MOST])
 
     return read
 
@@ -139,5 +148,7 @@ def _middle(text: str) -> int:
     return middle
 
 
-def _with_breaks(text: str) -> str:
-    return re.sub(rf"(\S{{{LONGEST_WORD}}})(?=\S)", r"\1 ", text)
+def _with_breaks(text: str, letter: str = r"\S", digits: int = LONGEST_NUMBER) -> str:
+    """Words and numbers without an end, cut: some readers take minutes for them, or give up."""
+    text = re.sub(rf"(\d{{{digits}}})(?=\d)", r"\1 ", text)
+    return re.sub(rf"({letter}{{{LONGEST_WORD}}})(?={letter})", r"\1 ", text)

@@ -1,0 +1,39 @@
+"""Fixtures of the Kokoro suite. It runs inside the backend's own environment (see ../run)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+
+# The server's own environment has no torch, and never will: nothing here is for it.
+collect_ignore_glob = [] if find_spec("torch") and find_spec("kokoro") else ["test_*.py"]
+
+for folder in (ROOT, ROOT / "backends" / "kokoro", HERE):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A small model and eleven voices, as they lie in the hub's repository."""
+    import checkpoint
+
+    return checkpoint.write(tmp_path_factory.mktemp("kokoro"))
+
+
+@pytest.fixture(scope="session")
+def kokoro(folder):
+    from backend import Kokoro
+
+    backend = Kokoro()
+    backend.info = backend.load({"model": str(folder), "device": "cpu"})
+    return backend
