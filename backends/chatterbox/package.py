@@ -12,6 +12,9 @@ from voice_worker.backend import BackendError
 
 # Every segment would draw progress bars into the log. tqdm reads this when it is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")
+# oneDNN compiles its convolutions for each length of sound and keeps the last 1024, which is
+# memory that grows for hours. One segment needs about 150, each of them several times.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 # torchaudio's compiled parts load CUDA's libraries, which a CPU build of torch does not have.
 # Chatterbox uses its resampler and its filter bank alone, which are plain torch.

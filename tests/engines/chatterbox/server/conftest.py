@@ -36,6 +36,8 @@ backends:
     first_chunk_timeout: 120
     gap_timeout: 120
     options: {{model: {checkpoint}, max_seconds: 2}}
+    # What oneDNN keeps for lengths it has seen is soon full, so that what grows is a leak.
+    env: {{ONEDNN_PRIMITIVE_CACHE_CAPACITY: "16"}}
 """
     )
     return folder

@@ -7,6 +7,7 @@ import re
 import wave
 
 import httpx
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end import cli_process, conftest, talking
@@ -17,6 +18,7 @@ from tests.recordings import wav
 
 talking.PATIENCE = conftest.PATIENCE = 120.0
 cli_process.SECONDS = 400.0
+pytestmark = pytest.mark.timeout(600)
 
 
 def told(server, *tokens, **config):
