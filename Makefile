@@ -50,6 +50,7 @@ bench: $(VENV)/.dev
 	$(PY) -m bench.segment
 	$(PY) -m bench.latency
 	$(PY) -m bench.streams
+	$(PY) -m bench.relay
 	$(PY) -m bench.doors
 
 lint: $(VENV)/.dev
