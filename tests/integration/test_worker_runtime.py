@@ -353,11 +353,11 @@ time.sleep(60)
         time.sleep(0.02)
 
 
-def test_a_large_chunk_becomes_messages_of_32_kib():
+def test_a_large_chunk_becomes_messages_of_64_kib():
     with RawWorker("chaos", {"seconds_per_word": 2.0}) as worker:
         speech = worker.speak(1, "long")
         sizes = [len(x.pcm) for x in speech.messages if isinstance(x, m.Audio)]
-        assert sizes == [32_768, 32_768, 96_000 - 65_536]
+        assert sizes == [65_536, 96_000 - 65_536]
 
 
 @pytest.mark.parametrize("delivered", [1, 777, 1199, 1200, 3000, 5997])
