@@ -1,8 +1,8 @@
 """Lets writers that come at once share one commit, and so one fsync.
 
-    first writer ─► BEGIN ─► savepoint ─► RELEASE ─┐
-    writers that queued meanwhile ─► savepoint … ──┼─► COMMIT ─► all are told
-    writers that come later ───────────────────────┴─► the next group
+    first writer ─► BEGIN … ──────────────────────┐
+    those who queued meanwhile ─► SAVEPOINT … ────┼─► COMMIT ─► all are told
+    those who come later ─────────────────────────┴─► the next group
 
 Nobody waits for company: the commit stands in line behind those who are in line already. A writer
 that fails is undone alone; a disk that fails undoes the group.
@@ -34,14 +34,15 @@ class _Group:
         try:
             if error is None:
                 await self.connection.commit()
+            else:
+                await self.connection.rollback()
         except Exception as exc:
-            error = exc
+            error = error or exc
+            # SQLite leaves a transaction open whose commit it refused.
+            await self.connection.invalidate()
         finally:
             self.error = error
             self.over.set()
-            if error is not None:
-                # SQLite leaves a transaction open whose commit it refused.
-                await self.connection.invalidate()
             await self.connection.close()
 
 
@@ -58,19 +59,22 @@ class GroupCommit:
     async def write(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         """A connection; committed when this ends, undone by an exception. Raises StorageFull."""
         async with self._turn:
+            is_first = self._group is None
             group = await self._joined(engine)
-            savepoint = await group.connection.begin_nested()
+            # With the first, all that there is can be undone.
+            savepoint = None if is_first else await group.connection.begin_nested()
             try:
                 yield group.connection
             except BaseException as exc:
-                if not await _is_undone(savepoint):
-                    # SQLite has undone everything by itself, the others' work included.
+                if savepoint is None or not await _is_undone(savepoint):
+                    # Without its savepoint, SQLite has undone the others' work as well.
                     self._group = None
                     await group.end(exc)
                 if is_full(exc):
                     raise _storage_full() from exc
                 raise
-            await savepoint.commit()
+            if savepoint is not None:
+                await savepoint.commit()
         await group.over.wait()
         if group.error is not None:
             if is_full(group.error):
