@@ -34,8 +34,9 @@ WINDOW: Final = 1 << 18
 """Bytes of one direction of a stream that may be on their way. One record may pass it."""
 PENDING: Final = 1 << 16
 """Bytes of a stream that wait for the window until its writer has to."""
-OUTAGE: Final = 1 << 22
-"""The same while there is no link: half a minute of sound, and the listener's lead."""
+OUTAGE: Final = 1 << 24
+"""The same while there is no link: a quick engine has minutes of sound ready in half of one, and a
+writer that waits longer than the server's send deadline is given up."""
 ALL_OUTAGE: Final = 1 << 28
 """Bytes that wait in all streams together while there is no link."""
 CHUNK: Final = 1 << 14
