@@ -13,6 +13,7 @@ from voice_server.cli.console import errors_told
 
 if TYPE_CHECKING:
     from voice_server.config import Config
+    from voice_server.relay.app import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,10 @@ def run(config: Config) -> None:
         uvloop.run(_serve(app, config, listener))
 
 
-async def _serve(app: object, config: Config, listener: socket.socket) -> None:
+async def _serve(app: Relay, config: Config, listener: socket.socket) -> None:
     from voice_server.cli.leaving import LeavingServer, uvicorn_config
     from voice_server.core.tunnel import MAX_FRAME
-    from voice_server.relay.app import Relay
 
-    assert isinstance(app, Relay)
     settings = config.settings
     serving = uvicorn_config(app, config.limits)
     serving.ws_max_size = MAX_FRAME
