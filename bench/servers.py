@@ -9,11 +9,13 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median, quantiles
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +34,8 @@ def _process(
         for line in process.stdout:
             said.append(line)
             if found := re.search(pattern, line):
+                # A log that nobody reads fills its pipe, and then the server waits for us.
+                threading.Thread(target=_read_out, args=(process.stdout,), daemon=True).start()
                 yield process, int(found[1])
                 return
         raise SystemExit(f"{' '.join(command)} did not start:\n{''.join(said)}")
@@ -40,6 +44,12 @@ def _process(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(30)
         process.kill()
+
+
+def _read_out(log: IO[str]) -> None:
+    with contextlib.suppress(ValueError):  # it was closed with its process
+        for _ in log:
+            pass
 
 
 @contextlib.contextmanager

@@ -136,7 +136,9 @@ def test_metrics_are_told_by_backend(http: httpx.Client) -> None:
         "audio_seconds_total",
         "characters_total",
     ):
-        found = re.search(rf'^voice_server_{name}{{backend="tone"[^}}]*}} ', answer.text, re.MULTILINE)
+        found = re.search(
+            rf'^voice_server_{name}{{backend="tone"[^}}]*}} ', answer.text, re.MULTILINE
+        )
         assert found, name
     assert "voice_server_worker_restarts" in answer.text
     counted = r'^voice_server_engine_events_total{backend="babble",event="frames"} [1-9]'
