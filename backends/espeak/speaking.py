@@ -11,9 +11,11 @@ from options import Options
 
 Heard = tuple[bytes, list[Event]]
 
-# A callback brings 60 ms. After the first, which somebody waits for, 22 go in one piece, as much as
-# one message holds: each piece costs as much on its way as it takes to make.
+# A callback brings 60 ms. The first goes alone: somebody waits for it. The next piece holds the
+# first words, for who wants their times. Then 22 go in one piece, as much as one message holds:
+# each piece costs as much on its way as it takes to make.
 _MERGED = 22
+_GROWTH = 4
 # 5 s of sound: beyond that the library waits for whoever takes it.
 _AHEAD = 3
 
@@ -38,6 +40,7 @@ class _Text:
     # the whole sentence would be, while the listener waits.
     gate: threading.Event = field(default_factory=threading.Event)
     is_begun: bool = False
+    _merged: int = 1
     _sound: list[bytes] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
 
@@ -45,7 +48,8 @@ class _Text:
         """Called by the library. Returns True to stop it."""
         self._sound.append(samples)
         self._events += events
-        if not self.is_begun or len(self._sound) >= _MERGED:
+        if len(self._sound) >= self._merged:
+            self._merged = min(_GROWTH * self._merged, _MERGED)
             self.hand_over()
         return self.is_stopping
 

@@ -11,7 +11,7 @@ from voice_server.core.errors import BusyError
 # (tests/simulation). Where it is short beside the sound that its listener still has, none does at
 # 0.75; what is left then is for the server, which speaks to them all on the same processors.
 HEADROOM = 0.5
-MOST_HEADROOM = 0.75
+MOST_HEADROOM = 0.7
 # A backend is taken to need this much of a slot for each listener until its first job was measured,
 # which is before a crowd can come.
 UNKNOWN_RTF = 0.1
