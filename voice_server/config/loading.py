@@ -148,9 +148,8 @@ def _settings_of_file(
             for key in limits
             if key not in known_limits
         ]
-        set_limits = settings.limits.model_fields_set if "limits" in set_before else set()
-        limits = {k: v for k, v in limits.items() if k in known_limits and k not in set_limits}
-        found["limits"] = limits
+        open_limits = known_limits - settings.limits.model_fields_set
+        found["limits"] = {k: v for k, v in limits.items() if k in open_limits}
         set_before = set_before - {"limits"}
     return {key: value for key, value in found.items() if key not in set_before}, unknown
 
@@ -170,9 +169,8 @@ def _sources(
             found[name] = f"--{name.replace('_', '-')}"
         else:
             found[name] = OTHER_NAMES[name] if name in from_others else variable
-    if "limits" in settings.model_fields_set:
-        for name in settings.limits.model_fields_set:
-            found[f"limits.{name}"] = f"{ENV_PREFIX}LIMITS_{name.upper()}"
+    for name in settings.limits.model_fields_set:
+        found[f"limits.{name}"] = f"{ENV_PREFIX}LIMITS_{name.upper()}"
     for name, value in from_file.items():
         for key in [f"limits.{part}" for part in value] if name == "limits" else [name]:
             found[key] = file
