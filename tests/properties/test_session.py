@@ -7,7 +7,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from tests.fake_worker import FakeWorkers, speak
-from voice_server.core.events import TurnOptions
+from voice_server.core.delivery import Frame
+from voice_server.core.events import AudioArrived, SegmentStarted, TurnOptions, WordsArrived
 from voice_server.core.session import SpeechSession
 from voice_server.core.wire import Cancel, Done, Flush, Token
 
@@ -83,6 +84,21 @@ def test_words_come_before_their_sound_and_join_to_the_sentence(sentences, sizes
             sentence[item["segment"]] = item["sentence"]
     for segment, told in words.items():
         assert "".join(word["text"] for word in told) == sentence[segment]
+
+
+@given(st.booleans(), st.integers(1, 4_000))
+def test_sound_waits_for_the_times_of_its_words_unless_told_not_to(words_first, samples):
+    options = TurnOptions(word_timing=True, timestamps=True, words_first=words_first)
+    session = SpeechSession(options)
+    [command] = session.handle(Token("Hello there"), 0.0) + session.handle(Flush(), 0.0)
+    session.handle(SegmentStarted(command.segment), 0.0)
+    session.handle(AudioArrived(command.segment, speak("Hello there")[: 2 * samples]), 0.0)
+    before = [item for item in iter(lambda: session.take(0.0), None) if isinstance(item, Frame)]
+    assert bool(before) is not words_first
+    session.handle(WordsArrived(command.segment, [[0, 5, 0, samples]]), 0.0)
+    after = list(iter(lambda: session.take(0.0), None))
+    assert "words" in [item["type"] for item in after if isinstance(item, dict)]
+    assert any(isinstance(item, Frame) for item in after) is words_first
 
 
 @given(SENTENCES, CUTS, st.integers(0, 99), st.integers(0, 20), st.floats(0, 3), st.booleans())

@@ -121,10 +121,29 @@ def test_contexts_are_turns_and_an_empty_text_keeps_one_alive() -> None:
     assert hear(talk, text="") == [{}]
     assert hear(talk, context_id="a", flush=True) == [{"flush": True, "context": "a"}]
     assert hear(talk, context_id="a", close_context=True) == [{"context": "a", "done": True}]
-    assert hear(talk, context_id="a", close_context=True) == []
     [final] = told(talk, type="done", context="a")
     assert final == {"isFinal": True, "audio": None, "contextId": "a"}
     assert not talk.is_over
+
+
+@pytest.mark.parametrize("auto_mode", [False, True])
+def test_closing_a_context_that_was_not_flushed_is_an_interruption(auto_mode: bool) -> None:
+    talk = multi(auto_mode=auto_mode)
+    hear(talk, text="Hello. ", context_id="a", flush=True)
+    hear(talk, text="And more. ", context_id="a")
+    assert hear(talk, context_id="a", close_context=True) == [{"context": "a", "cancel": True}]
+    assert hear(talk, context_id="a", close_context=True) == []
+    told(talk, **words(0, ("Hello.", 0, 50)), context="a")
+    [final] = told(talk, type="cancelled", context="a")
+    assert final == {"isFinal": True, "audio": None, "contextId": "a"}
+
+
+def test_closing_a_context_again_while_its_end_is_spoken_is_an_interruption() -> None:
+    talk = multi()
+    hear(talk, text="Hello. ", context_id="a", flush=True)
+    assert hear(talk, context_id="a", close_context=True) == [{"context": "a", "done": True}]
+    assert hear(talk, context_id="a", close_context=True) == [{"context": "a", "cancel": True}]
+    assert hear(talk, context_id="a", close_context=True) == []
 
 
 def test_a_context_closed_twice_or_never_opened_is_final_at_once() -> None:

@@ -59,6 +59,7 @@ class Delivery:
         self.released = 0  # samples put into the outbox
         self.backlog = 0  # bytes of PCM held for the client
         self._options = options
+        self._holds = options.timestamps and options.word_timing and options.words_first
         self._live: dict[int, _Segment] = {}
         self._sequencer: Sequencer[bytes | list[list[int]]] = Sequencer()
         self._transcript = Transcript(has_words=options.word_timing)
@@ -216,7 +217,7 @@ class Delivery:
                 self._close(segment, live)
             elif isinstance(item, list):
                 self._tell_words(segment, live, item)
-            elif self._options.timestamps and self._options.word_timing:
+            elif self._holds:
                 live.held += item
                 self._release_covered(segment, live)
             else:

@@ -14,6 +14,7 @@ class TurnOptions:
 
     ``max_delay``: speak what is buffered after this much silence from the model, None never.
     ``confirm_delay``: the same for text that looks like a finished sentence.
+    ``words_first``: sound waits until the times of its words were told, where they are.
     ``lookahead``: segments given to workers and not ended. ``backlog``: bytes of PCM held for the
     client, above which no further segment is given to a worker. ``job_chars``: text that one job
     of a text-streaming backend can hold, 0 for no limit.
@@ -26,6 +27,7 @@ class TurnOptions:
     language: str | None = None
     ssml: bool = False
     timestamps: bool = False
+    words_first: bool = True
     is_extended: bool = False
     max_delay: float | None = None
     confirm_delay: float = 0.5

@@ -61,6 +61,8 @@ class Configure:
     resume: Resume | None = None
     # True when any key beyond ``voice`` and ``opts`` was there: only then are additions sent.
     is_extended: bool = False
+    # False: sound does not wait for the times of its words. Doors say so, clients cannot.
+    words_first: bool = True
     # The fields that were there: what a later configuration changes of an earlier one.
     given: frozenset[str] = field(default=frozenset(), compare=False)
 

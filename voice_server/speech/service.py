@@ -154,6 +154,7 @@ class SpeechService:
             language=asked.language,
             ssml=bool(asked.opts.get("ssml")) and "ssml" in info.options,
             timestamps=asked.timestamps,
+            words_first=asked.words_first,
             is_extended=asked.is_extended,
             max_delay=MAX_DELAY if asked.max_delay is None else asked.max_delay,
             max_segment_chars=limits.max_segment_chars,

@@ -9,12 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from conftest import wait_until
 from listening import is_close
 from livekit.agents import APIError, APIStatusError
 from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT, APIConnectOptions
 from livekit.plugins import elevenlabs
 
 TEXT = "Hello there, my friend. How are you today? I am well, thank you."
+LONG = "This sentence is said again and again, until somebody interrupts. " * 60
 ONCE = APIConnectOptions(max_retry=0, timeout=30)
 Frames = list[Any]
 
@@ -102,3 +104,42 @@ def test_a_second_turn_uses_the_same_socket(
             return found
 
     assert all(is_close(seconds, length(TEXT), 0.05) for seconds in asyncio.run(run()))
+
+
+@pytest.mark.parametrize("auto_mode", [False, True])
+def test_an_agent_that_is_interrupted_hears_no_more_and_speaks_on_over_its_socket(
+    url: str,
+    key: str,
+    length: Callable[[str], float],
+    turns: Callable[..., float],
+    auto_mode: bool,
+) -> None:
+    async def run() -> float:
+        async with aiohttp.ClientSession() as session:
+            tts = elevenlabs.TTS(
+                base_url=f"{url}/v1", api_key=key, voice_id="en-us", encoding="pcm_24000",
+                http_session=session, auto_mode=auto_mode,
+            )  # fmt: skip
+            async with tts:
+                interrupted = tts.stream(conn_options=ONCE)
+                # An agent is interrupted while its language model still writes.
+                interrupted.push_text(LONG)
+                async for _ in interrupted:
+                    break
+                await interrupted.aclose()
+                if not auto_mode:
+                    await asyncio.to_thread(wait_until, lambda: cancelled() == before + 1)
+                async with tts.stream(conn_options=ONCE) as stream:
+                    stream.push_text(TEXT)
+                    stream.end_input()
+                    return sum([event.frame.duration async for event in stream])
+
+    def cancelled() -> float:
+        return turns(door="elevenlabs", outcome="cancelled")
+
+    def ended() -> float:
+        return cancelled() + turns(door="elevenlabs", outcome="dropped")
+
+    before, all_before = cancelled(), ended()
+    assert is_close(asyncio.run(run()), length(TEXT), 0.05)
+    wait_until(lambda: ended() == all_before + 1)

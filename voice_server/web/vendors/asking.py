@@ -48,6 +48,7 @@ async def configuration(
         timestamps=timestamps,
         format=audio_format,
         framing=DEFAULTS.framing,
+        words_first=DEFAULTS.words_first,
     )
 
 

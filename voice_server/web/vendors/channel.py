@@ -23,8 +23,9 @@ from voice_server.speech.conversation import Channel, ChannelClosed
 Ours = dict[str, Any]
 """A message of docs/protocol.md."""
 
-DEFAULTS = wire.Configure(framing="msgpack")
-"""What every translation's ``defaults`` are made of: sound then says which context it is of."""
+DEFAULTS = wire.Configure(framing="msgpack", words_first=False)
+"""What every translation's ``defaults`` are made of: sound says which context it is of, and does
+not wait for the times of its words, which every vendor's client takes as they come."""
 
 
 class Translation(ABC):

@@ -57,7 +57,9 @@ class _Context:
     """One turn, and what is told of its words with the sound that comes next."""
 
     has_text: bool = False
+    is_flushed: bool = False  # by the client's own word, since its last text
     is_closed: bool = False
+    is_cancelled: bool = False
     alignment: Alignment = field(default_factory=Alignment)
     characters: list[Character] = field(default_factory=list)
     told: int = 0  # milliseconds at which the last alignment ended
@@ -100,8 +102,9 @@ class StreamInput(Translation):
         text = message.text or ""
         asked: Ours = {}
         if text and (context.has_text or text.strip()):
-            context.has_text = True
+            context.has_text, context.is_flushed = True, False
             asked["token"] = text
+        context.is_flushed |= bool(message.flush)
         if context.has_text and (message.flush or (self._query.auto_mode and text.strip())):
             asked["flush"] = True
         return [asked]
@@ -114,6 +117,8 @@ class StreamInput(Translation):
                 return [self._sound(name, context, message["pcm"])]
             case "words" if context:
                 context.characters += context.alignment.spread(message)
+            case "cancelled":
+                return self._over(name)
             case "done":
                 return [*self._rest(name, context), *self._over(name)]
             case "error":
@@ -150,7 +155,11 @@ class StreamInput(Translation):
 
 
 class MultiStreamInput(StreamInput):
-    """A turn per context. An empty text is a sign of life; ``close_context`` ends one."""
+    """A turn per context. An empty text is a sign of life; ``close_context`` ends one.
+
+    text, flush ─▶ close_context ─▶ what was flushed is spoken ─▶ isFinal
+    text ─▶ close_context, or a second one ─▶ an interruption: isFinal at once
+    """
 
     def __init__(self, defaults: wire.Configure, query: SocketQuery) -> None:
         # The socket's own context waits for all others: the client says when it is over.
@@ -166,7 +175,7 @@ class MultiStreamInput(StreamInput):
         if message.close_socket:
             self._is_leaving = True
             for other, open_context in list(self._contexts.items()):
-                asked += self._close(other, open_context)
+                asked += self._finish(other, open_context)
             self.is_over = not self._contexts
         elif message.close_context:
             asked += self._close(name, context)
@@ -191,6 +200,16 @@ class MultiStreamInput(StreamInput):
         return [{**each, "context": name} for each in asked]
 
     def _close(self, name: str, context: _Context | None) -> Sequence[Ours]:
+        """Clients close a context at its end, and when its listener interrupts: once more then."""
+        if context is None or context.is_cancelled or not context.has_text:
+            return self._finish(name, context)
+        if context.is_flushed and not context.is_closed:
+            return self._finish(name, context)
+        context.is_closed = context.is_cancelled = True
+        return [{"context": name, "cancel": True}]
+
+    def _finish(self, name: str, context: _Context | None) -> Sequence[Ours]:
+        """Speak what is there, and no more."""
         if context is not None and context.is_closed:
             return []  # its end is on its way
         if context is not None and context.has_text:
