@@ -295,6 +295,26 @@ def test_a_client_that_is_silent_while_its_text_is_spoken_is_not_closed(strict: 
     strict.wait_quiet()
 
 
+def test_a_refused_option_is_told_once_however_much_text_follows(server: Server) -> None:
+    with talk(f"{server.ws}/stream-tokens") as agent:
+        agent.send(backend="babble", opts={"speed": 9}, keep_open=True)
+        agent.send(token="Hello ")
+        assert agent.until("error")["code"] == "bad_option"
+        for token in ("there, ", "world. ", "And more. "):
+            agent.send(token=token)
+        agent.send(flush=True)
+        agent.send(token="Still more.")
+        agent.send(done=True)
+        assert agent.until("done")["stats"]["audio_ms"] == 0
+        assert len(agent.of("error")) == 1
+        # The refusal was one of its turn. The next is asked anew.
+        agent.send(token="Hello again.")
+        agent.send(done=True)
+        agent.until("done")
+        assert [error["segment"] for error in agent.of("error")] == [0, 0]
+    server.wait_quiet()
+
+
 HANDSHAKE = (
     b" HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"

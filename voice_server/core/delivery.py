@@ -114,6 +114,10 @@ class Delivery:
     def is_started(self, segment: int) -> bool:
         return (live := self._live.get(segment)) is not None and live.is_started
 
+    def has_sound(self, segment: int) -> bool:
+        """Whether any of its sound arrived, heard or not."""
+        return (live := self._live.get(segment)) is not None and live.arrived > 0
+
     def text_of(self, segment: int) -> str:
         return self._live[segment].text
 

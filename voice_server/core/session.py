@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 from voice_server.core.delivery import Delivery, Frame
-from voice_server.core.errors import ProtocolMistake, TooLarge
+from voice_server.core.errors import ProtocolMistake, TooLarge, VoiceServerError
 from voice_server.core.events import (
     AudioArrived,
     CancelAll,
@@ -37,6 +37,10 @@ from voice_server.core.playback import SAMPLE_RATE
 from voice_server.core.segmenter import Cut, Segmenter
 from voice_server.core.text.cleaning import Cleaner
 from voice_server.core.wire import Cancel, Done, Flush, Played, Token
+
+
+# What may be the fault of one text. Any other refusal is one of the turn: its voice, its options.
+_FAULTS_OF_TEXT = frozenset({"synthesis_failed", "poison_text"})
 
 
 class Phase(enum.Enum):
@@ -70,6 +74,7 @@ class SpeechSession:
         self._next = 0
         self._job: int | None = None  # the job that takes text, of a text-streaming backend
         self._job_fed = 0
+        self._is_refused = False  # the backend will not speak this turn, whatever more is said
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -92,6 +97,7 @@ class SpeechSession:
             case SegmentEnded(segment, error):
                 if segment == self._job:
                     self._job = None  # text that is still to come opens another
+                    self._is_refused = self._is_refusal(segment, error)
                 self.delivery.end(segment, error)
                 self._settle()
                 return self.poll(now)
@@ -132,6 +138,11 @@ class SpeechSession:
         self._clear()
         self.delivery.tell(message)
         return [CancelAll()]
+
+    @property
+    def has_news(self) -> bool:
+        """There is something to take, or the turn is over."""
+        return not self.delivery.is_empty or self.phase is Phase.OVER
 
     @property
     def is_over(self) -> bool:
@@ -278,7 +289,7 @@ class SpeechSession:
         commands: list[Command] = []
         if self._job is None:
             text = clean.lstrip()
-            if not text:
+            if not text or self._is_refused:
                 return []
             self._job, self._next, self._job_fed = self._next, self._next + 1, 0
             start_char = start + len(clean) - len(text)
@@ -289,7 +300,15 @@ class SpeechSession:
         self._job_fed += len(clean)
         return [*commands, Feed(self._job, clean)]
 
+    def _is_refusal(self, segment: int, error: VoiceServerError | None) -> bool:
+        """Whether another job of this turn would be answered as this one was."""
+        if error is None or error.retryable or self.delivery.has_sound(segment):
+            return False
+        return error.code not in _FAULTS_OF_TEXT
+
     def _end_sentences(self, cuts: list[Cut]) -> list[Command]:
+        if self._is_refused:
+            return []
         for cut in cuts:
             self.segments += 1
             self._tell_generating(max(0, self._next - 1), cut.text)
