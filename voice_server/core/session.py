@@ -38,7 +38,6 @@ from voice_server.core.segmenter import Cut, Segmenter
 from voice_server.core.text.cleaning import Cleaner
 from voice_server.core.wire import Cancel, Done, Flush, Played, Token
 
-
 # What may be the fault of one text. Any other refusal is one of the turn: its voice, its options.
 _FAULTS_OF_TEXT = frozenset({"synthesis_failed", "poison_text"})
 
