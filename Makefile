@@ -52,6 +52,7 @@ bench: $(VENV)/.dev
 	$(PY) -m bench.streams
 	$(PY) -m bench.relay
 	$(PY) -m bench.doors
+	$(PY) -m bench.mixed
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

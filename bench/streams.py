@@ -15,6 +15,7 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from bench import servers
@@ -51,11 +52,14 @@ class Listener:
     errors: list[bytes] = field(default_factory=list)
 
     def on_frame(self, is_binary: bool, payload: bytes) -> None:
+        if is_binary:
+            self.hear(len(payload))
+        elif b'"error"' in payload:
+            self.errors.append(payload)
+
+    def hear(self, size: int) -> None:
+        """``size`` bytes of int16 at 24 kHz came."""
         now = time.perf_counter()
-        if not is_binary:
-            if b'"error"' in payload:
-                self.errors.append(payload)
-            return
         if not self.first_at:
             self.first_at = self.dry_at = self._last_at = now
         self.gaps.append(now - self._last_at)
@@ -64,9 +68,22 @@ class Listener:
             self.underruns += 1
             self.worst_gap = max(self.worst_gap, now - self.dry_at)
             self.dry_at = now
-        self.dry_at += len(payload) / BYTES_PER_SECOND
-        self.sound += len(payload)
+        self.dry_at += size / BYTES_PER_SECOND
+        self.sound += size
         self.frames += 1
+
+
+async def written(listener: Listener) -> AsyncIterator[str]:
+    """The tokens, as a language model writes them. Notes when the first sentence is asked for."""
+    text, first = "", SENTENCES[0] + " "
+    next_at = time.perf_counter()
+    for token in TOKENS:
+        was_short, text = len(text) <= len(first), text + token
+        if was_short and len(text) > len(first):
+            listener.asked_at = time.perf_counter()
+        yield token
+        next_at += TOKEN_GAP
+        await asyncio.sleep(max(0.0, next_at - time.perf_counter()))
 
 
 async def listen(port: int, delay: float, api_key: str) -> Listener:
@@ -74,15 +91,8 @@ async def listen(port: int, delay: float, api_key: str) -> Listener:
     listener = Listener()
     await asyncio.sleep(delay)
     socket = await connect(port, path("/stream-tokens", api_key), listener.on_frame)
-    text, first = "", SENTENCES[0] + " "
-    next_at = time.perf_counter()
-    for token in TOKENS:
-        was_short, text = len(text) <= len(first), text + token
-        if was_short and len(text) > len(first):
-            listener.asked_at = time.perf_counter()
+    async for token in written(listener):
         socket.send(text_frame({"token": token}))
-        next_at += TOKEN_GAP
-        await asyncio.sleep(max(0.0, next_at - time.perf_counter()))
     socket.send(text_frame({"done": True}))
     await asyncio.wait_for(socket.closed.wait(), 120)
     return listener

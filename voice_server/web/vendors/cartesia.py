@@ -49,7 +49,7 @@ class _Events(SpokenTurn):
         super().__init__(items, encoder, deadline, {"Content-Type": "text/event-stream"})
         self._context = {} if context_id is None else {"context_id": context_id}
         self._began_at = time.monotonic()
-        self._words = b""  # they come before their sound, and an answer begins with sound
+        self._words = b""  # of sound that goes ahead of them, or comes: an answer begins with sound
 
     def _render(self, item: dict[str, Any] | Frame) -> bytes:
         if isinstance(item, Frame):
