@@ -58,8 +58,10 @@ class Line:
         for message in self.opening:
             line.send(text_frame(message))
         async for token in written(listener):
+            if line.closed.is_set():
+                break
             line.send(text_frame(self.say(token)))
-        for message in self.closing:
+        for message in self.closing if not line.closed.is_set() else ():
             line.send(text_frame(message))
         await heard(listener, whole, line.closed)
         line.transport.close()
