@@ -15,9 +15,9 @@ import httpx
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from voice_server.cli.leaving import uvicorn_config
+from voice_server.cli.relay import server_config
 from voice_server.config import Config, Limits, load_config
-from voice_server.core.tunnel import MAX_FRAME, Encoding
+from voice_server.core.tunnel import Encoding
 from voice_server.relay.agent import Agent, Dial
 from voice_server.relay.app import Relay
 
@@ -178,8 +178,8 @@ def dial(port: int, **changes: Any) -> Dial:
 @contextlib.asynccontextmanager
 async def served(app: Any, config: Config, port: int = 0, **tls: Any) -> AsyncIterator[int]:
     """``app`` on a port, which is given; as ``cli.py relay`` serves it."""
-    serving = uvicorn_config(app, config.limits)
-    serving.host, serving.port, serving.ws_max_size = "127.0.0.1", port, MAX_FRAME
+    serving = server_config(app, config)
+    serving.host, serving.port = "127.0.0.1", port
     serving.timeout_graceful_shutdown = 1
     for name, value in tls.items():
         setattr(serving, name, value)

@@ -12,6 +12,8 @@ import typer
 from voice_server.cli.console import errors_told
 
 if TYPE_CHECKING:
+    from uvicorn import Config as ServerConfig
+
     from voice_server.config import Config
     from voice_server.relay.app import Relay
 
@@ -58,16 +60,25 @@ def run(config: Config) -> None:
         uvloop.run(_serve(app, config, listener))
 
 
-async def _serve(app: Relay, config: Config, listener: socket.socket) -> None:
-    from voice_server.cli.leaving import LeavingServer, uvicorn_config
+def server_config(app: Relay, config: Config) -> ServerConfig:
+    """How uvicorn serves a relay."""
+    from voice_server.cli.leaving import uvicorn_config
     from voice_server.core.tunnel import MAX_FRAME
+    from voice_server.relay.wire import ServerWire
 
     settings = config.settings
     serving = uvicorn_config(app, config.limits)
-    serving.ws_max_size = MAX_FRAME
+    serving.ws, serving.ws_max_size = ServerWire, MAX_FRAME
     if settings.relay_certificate is not None:
         serving.ssl_certfile = str(settings.relay_certificate)
         serving.ssl_keyfile = str(settings.relay_certificate_key or settings.relay_certificate)
+    return serving
+
+
+async def _serve(app: Relay, config: Config, listener: socket.socket) -> None:
+    from voice_server.cli.leaving import LeavingServer
+
+    settings, serving = config.settings, server_config(app, config)
 
     def started() -> None:
         scheme = "http" if settings.relay_certificate is None else "https"

@@ -16,10 +16,12 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 
 from voice_server.config import Config
 from voice_server.core.errors import ConfigError
@@ -29,18 +31,9 @@ from voice_server.core.tunnel.errors import TunnelBroken
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake
 from voice_server.core.tunnel.records import Record
 from voice_server.relay.call import Call
-from voice_server.relay.endpoint import (
-    Endpoint,
-    LinkLost,
-    SessionOver,
-    Stream,
-    as_bytes,
-    as_frame,
-)
+from voice_server.relay.endpoint import Endpoint, SessionOver, Stream, as_bytes, as_frame
+from voice_server.relay.wire import DialledWire, LinkLost
 from voice_server.storage.catalogue import Catalogue
-
-if TYPE_CHECKING:
-    from websockets.asyncio.client import ClientConnection
 
 logger = logging.getLogger(__name__)
 
@@ -161,25 +154,23 @@ class Agent:
 
     async def _connect(self, restart: Restart) -> str:
         """One link, from its dialling to its end; why it ended."""
-        from websockets.asyncio.client import connect
-        from websockets.exceptions import WebSocketException
-
         [subprotocol] = [k for k, v in SUBPROTOCOLS.items() if v == self._dial.encoding]
         try:
             async with connect(
                 self._dial.url,
                 ssl=self._tls,
                 subprotocols=[subprotocol],  # type: ignore[list-item]
+                create_connection=DialledWire,
                 # Sound does not shrink, and the tunnel has a sign of life of its own.
                 compression=None,
                 ping_interval=None,
                 max_size=MAX_FRAME,
-                max_queue=64,
                 open_timeout=HANDSHAKE_TIMEOUT,
                 close_timeout=1,
                 proxy=None if _is_near(self._dial.url) else True,
-            ) as connection:
-                await self._carry(connection, restart)
+            ) as wire:
+                assert isinstance(wire, DialledWire)
+                await self._carry(wire, restart)
         except (OSError, TimeoutError, WebSocketException) as exc:
             return f"cannot be reached: {exc or type(exc).__name__}"
         except Refused as exc:
@@ -189,18 +180,20 @@ class Agent:
         except SessionOver as exc:
             self._abandon(str(exc))
             return f"said goodbye: {exc}"
+        except Exception as exc:
+            logger.exception("relay %s: the link failed", self._dial.url)
+            return f"link failed: {type(exc).__name__}"
         return "link lost"
 
-    async def _carry(self, connection: ClientConnection, restart: Restart) -> None:
+    async def _carry(self, wire: DialledWire, restart: Restart) -> None:
         """The handshake, and all that follows. Ends by raising what ended it."""
-        socket = _ClientSocket(connection)
         dial, known = self._dial, self._endpoint
         handshake = BoxHandshake(os.urandom(32), dial.name, dial.key, dial.encoding)
         before = (known.session.name, known.session.received) if known else (NONE, 0)
         async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-            answer = handshake.answer(as_bytes(await socket.receive()), *before)
-            await socket.send(as_frame(answer, dial.encoding))
-            name, received, link = handshake.finish(as_bytes(await socket.receive()))
+            answer = handshake.answer(as_bytes(await wire.receive()), *before)
+            wire.write(as_frame(answer, dial.encoding))
+            name, received, link = handshake.finish(as_bytes(await wire.receive()))
         if known is not self._endpoint:
             raise LinkLost("the session ran out while it was taken up")
         if known is None or name != known.session.name or not known.session.can_resume(received):
@@ -216,7 +209,7 @@ class Agent:
         restart.ready()
         logger.info("relay %s: connected as %r", dial.url, dial.name)
         try:
-            await known.run(link, received, socket)
+            await known.run(link, received, wire)
         finally:
             loop = asyncio.get_running_loop()
             self._expiry = loop.call_later(dial.window, self._abandon, "the tunnel is down")
@@ -248,29 +241,6 @@ class Agent:
         if self._endpoint is not None:
             self._endpoint.abandon(reason)
             self._endpoint = None
-
-
-class _ClientSocket:
-    """The ``websockets`` library's connection as a Socket."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    async def receive(self) -> bytes | str:
-        from websockets.exceptions import ConnectionClosed
-
-        try:
-            return await self._connection.recv()
-        except ConnectionClosed as exc:
-            raise LinkLost(f"{exc}") from None
-
-    async def send(self, frame: bytes | str) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        try:
-            await self._connection.send(frame)
-        except ConnectionClosed as exc:
-            raise LinkLost(f"{exc}") from None
 
 
 def _is_near(url: str) -> bool:

@@ -15,16 +15,10 @@ from voice_server.core.errors import BusyError, ConfigError, Forbidden, TunnelDo
 from voice_server.core.tunnel import SUBPROTOCOLS, Link, Refused, Role, Session, TunnelBroken
 from voice_server.core.tunnel.handshake import Answer, RelayHandshake
 from voice_server.core.tunnel.records import MAX_STREAMS
-from voice_server.relay.endpoint import (
-    Endpoint,
-    LinkLost,
-    SessionOver,
-    Socket,
-    as_bytes,
-    as_frame,
-)
+from voice_server.relay.endpoint import Endpoint, SessionOver, as_bytes, as_frame
 from voice_server.relay.store import PackageStore
 from voice_server.relay.sync import Sync
+from voice_server.relay.wire import LinkLost, Wire, wire_of
 from voice_server.web.errors import deny
 
 logger = logging.getLogger(__name__)
@@ -101,7 +95,7 @@ class Box:
         )
         return self._endpoint, 0
 
-    async def carry(self, endpoint: Endpoint, link: Link, received: int, socket: Socket) -> str:
+    async def carry(self, endpoint: Endpoint, link: Link, received: int, wire: Wire) -> str:
         """Carry the session over a link, to the link's end; why it ended."""
         if endpoint is not self._endpoint or self._carrying is not None:
             return "another link was quicker"
@@ -112,7 +106,7 @@ class Box:
         if self._syncing is None:
             self._syncing = asyncio.create_task(self.sync.run(endpoint))
         logger.info("box %s: connected", self.name)
-        carrying = asyncio.create_task(endpoint.run(link, received, socket))
+        carrying = asyncio.create_task(endpoint.run(link, received, wire))
         self._carrying = carrying
         try:
             await asyncio.wait({carrying})
@@ -169,7 +163,7 @@ class Lobby:
             return
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
-        socket = _ServerSocket(receive, send)
+        socket = _Door(receive, send)
         reason, code = "", 1000
         try:
             self._waiting += 1
@@ -178,7 +172,7 @@ class Lobby:
                     box, endpoint, link, received = await self._shake(socket, offered[0])
             finally:
                 self._waiting -= 1
-            reason = await box.carry(endpoint, link, received, socket)
+            reason = await box.carry(endpoint, link, received, wire_of(scope))
             logger.info("box %s: link lost: %s", box.name, reason)
         except Refused as exc:
             reason, code = exc.code, _REFUSAL_CLOSE
@@ -188,9 +182,7 @@ class Lobby:
             logger.warning("no handshake with %s: %s", scope.get("client"), exc)
         await socket.close(code, reason[:60])
 
-    async def _shake(
-        self, socket: _ServerSocket, subprotocol: str
-    ) -> tuple[Box, Endpoint, Link, int]:
+    async def _shake(self, socket: _Door, subprotocol: str) -> tuple[Box, Endpoint, Link, int]:
         encoding = SUBPROTOCOLS[subprotocol]
         handshake = RelayHandshake(os.urandom(32), encoding)
         await socket.send(as_frame(handshake.challenge(), encoding))
@@ -207,8 +199,8 @@ class Lobby:
         return box, endpoint, link, received
 
 
-class _ServerSocket:
-    """A WebSocket of the relay's own server as a Socket."""
+class _Door:
+    """A WebSocket of the relay's own server, while a box stands in it."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send

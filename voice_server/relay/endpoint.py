@@ -1,4 +1,8 @@
-"""One end of a tunnel at work: carries a session over a socket, and lends its streams to tasks."""
+"""One end of a tunnel at work: carries a session over a wire, and lends its streams out.
+
+wire ─▶ session ─▶ stream ─▶ who reads it        at once, in one turn of the event loop
+who writes ─▶ session ─┬─▶ flush ─▶ wire         once in a turn, for all that was written in it
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from voice_server.core.tunnel import Encoding, Link, Record, Session
 from voice_server.core.tunnel.records import is_last, size
+from voice_server.relay.wire import Data, LinkLost, Wire
 
 _FRAMES_AT_ONCE = 8
-
-
-class LinkLost(Exception):
-    """The socket is gone; the session waits for another one."""
 
 
 class SessionOver(Exception):
@@ -26,50 +26,66 @@ class StreamOver(OSError):
     """The stream ended while somebody wanted to send: ASGI's word for a peer that is gone."""
 
 
-class Socket(Protocol):
-    """A WebSocket that carries frames. ``receive`` and ``send`` raise LinkLost."""
-
-    async def receive(self) -> bytes | str: ...
-    async def send(self, frame: bytes | str) -> None: ...
-
-
 class Stream:
-    """One stream of a session. ``reason``: why it was cut off, if it was."""
+    """One stream of a session. ``reason``: why it was cut off, if it was.
+
+    ``on_change`` is called when a record came, when there is room again, and when it is over.
+    Tasks await ``receive`` and ``send`` instead.
+    """
 
     def __init__(self, endpoint: Endpoint, number: int) -> None:
         self.number = number
         self.is_over = False
         self.reason = ""
+        self.on_change: Callable[[], None] | None = None
         self._endpoint = endpoint
         self._inbox: deque[Record] = deque()
-        self._arrived = asyncio.Event()
-        self.room = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
 
-    async def receive(self) -> Record | None:
-        """The next record; None when the stream is over."""
-        while not self._inbox:
-            if self.is_over:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
+    # -- reading -----------------------------------------------------------------------------------
+
+    def take(self) -> Record | None:
+        """The next record that has come, if one has."""
+        if not self._inbox:
+            return None
         record = self._inbox.popleft()
         if held := size(record):
             self._endpoint.session.taken(self.number, held)
             self._endpoint.wake()
         return record
 
-    async def send(self, record: Record) -> None:
-        """Send, and wait while too much waits already. Raises StreamOver."""
+    async def receive(self) -> Record | None:
+        """The next record; None when the stream is over."""
+        while (record := self.take()) is None:
+            if self.is_over:
+                return None
+            await self._change()
+        return record
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the writer may go on. Who finds that it may not is told when it may."""
+        if self.is_over or self._endpoint.session.has_room(self.number):
+            return True
+        self._endpoint.waiting.add(self)
+        return False
+
+    def write(self, record: Record) -> None:
+        """Send, however much waits already. Raises StreamOver."""
         if self.is_over:
             raise StreamOver(self.reason or "the stream is over")
         self._endpoint.session.write(self.number, record)
         if is_last(record):
             self.end()
         self._endpoint.wake()
-        while not (self.is_over or self._endpoint.session.has_room(self.number)):
-            self.room.clear()
-            self._endpoint.waiting.add(self)
-            await self.room.wait()
+
+    async def send(self, record: Record) -> None:
+        """Send, and wait while too much waits already. Raises StreamOver."""
+        self.write(record)
+        while not self.has_room:
+            await self._change()
 
     def reset(self, reason: str) -> None:
         """End it now, from this side."""
@@ -77,6 +93,8 @@ class Stream:
             self._endpoint.session.reset(self.number, reason)
             self._endpoint.wake()
             self.end(reason)
+
+    # -- the endpoint calls ------------------------------------------------------------------------
 
     def put(self, record: Record) -> None:
         """A record of this stream came."""
@@ -88,14 +106,30 @@ class Stream:
         self._inbox.append(record)
         if is_last(record):
             self.end()
-        self._arrived.set()
+        else:
+            self.changed()
 
     def end(self, reason: str = "") -> None:
         """Nothing more comes or goes; who waits is told."""
         self.is_over, self.reason = True, self.reason or reason
         self._endpoint.streams.pop(self.number, None)
-        self._arrived.set()
-        self.room.set()
+        self._endpoint.waiting.discard(self)
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell whoever waits for something that it may have come."""
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():  # else its task was cancelled
+                    waiter.set_result(None)
+        if self.on_change is not None:
+            self.on_change()
+
+    async def _change(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
 
 class Endpoint:
@@ -116,7 +150,10 @@ class Endpoint:
         self._keepalive = keepalive
         self._on_open = on_open
         self._on_voices_changed = on_voices_changed
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_at = 0.0
 
     def open(self, scope: Record, *, own: bool = False) -> Stream:
@@ -127,8 +164,9 @@ class Endpoint:
         return stream
 
     def wake(self) -> None:
-        """There may be something to send."""
-        self._wake.set()
+        """There may be something to send: it goes when all have run that run just now."""
+        if self._flushing is None and self.session.has_news:
+            self._flushing = self._loop.call_soon(self._flush)
 
     def leave(self, reason: str) -> None:
         """Say goodbye, ahead of all else; ``run`` then raises SessionOver."""
@@ -140,35 +178,48 @@ class Endpoint:
         for stream in list(self.streams.values()):
             stream.end(reason)
 
-    async def run(self, link: Link, peer_received: int, socket: Socket) -> None:
-        """Carry the session over ``socket``. Never returns.
+    async def run(self, link: Link, peer_received: int, wire: Wire) -> None:
+        """Carry the session over ``wire``. Never returns.
 
-        Raises LinkLost, SessionOver, TunnelBroken. The caller closes the socket.
+        Raises LinkLost, SessionOver, TunnelBroken. The caller closes the wire.
         """
         self.session.link_up(link, peer_received)
-        self._heard_at = time.monotonic()
-        self.wake()
-        work = (self._read(socket), self._write(socket), self._watch())
-        tasks = [asyncio.create_task(part) for part in work]
+        self._wire, self._heard_at = wire, time.monotonic()
+        self._ended = self._loop.create_future()
+        watchers = [asyncio.create_task(work) for work in (_lose(wire), self._watch())]
+        ends: list[asyncio.Future[None]] = [self._ended, *watchers]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            self._release()  # there is less room for who waits than there was without a link
+            wire.listen(self._received, self.wake)
+            self.wake()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for ended in ends:
+                if ended.done():
+                    ended.result()
         finally:
             self.session.link_down()
-            for task in tasks:
+            self._wire = None
+            if not self._ended.done():
+                self._ended.cancel()
+            for task in watchers:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*watchers, return_exceptions=True)
             self._release()
 
-    async def _read(self, socket: Socket) -> None:
-        while True:
-            records = self.session.receive(await socket.receive())
+    def _received(self, frame: Data) -> None:
+        if self._ended.done():
+            return
+        try:
+            records = self.session.receive(frame)
             self._heard_at = time.monotonic()
             for record in records:
                 self._take(record)
-            # There may be credit to use now, or so much came that it must be acknowledged.
-            self.wake()
+        except Exception as exc:
+            # What the peer did wrong, or we: it is the end of the link, and of nothing else.
+            self._ended.set_exception(exc)
+            return
+        # There may be credit to use now, or so much came that it must be acknowledged.
+        self.wake()
 
     def _take(self, record: Record) -> None:
         match record["type"]:
@@ -188,22 +239,22 @@ class Endpoint:
                 if (known := self.streams.get(record["stream"])) is not None:
                     known.put(record)
 
-    async def _write(self, socket: Socket) -> None:
-        count = 0
-        while True:
-            frame = self.session.next_frame()
+    def _flush(self) -> None:
+        self._flushing = None
+        wire = self._wire
+        if wire is None or self._ended.done():
+            return
+        for _ in range(_FRAMES_AT_ONCE):
+            frame = self.session.next_frame() if wire.is_writable else None
             if frame is None:
-                self._release()
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            await socket.send(frame)
+                break
+            wire.write(frame)
             if self.session.is_over:
-                raise SessionOver("we said goodbye")
-            count += 1
-            if count % _FRAMES_AT_ONCE == 0:
-                self._release()
-                await asyncio.sleep(0)  # a send does not wait, nor let others run, by itself
+                self._ended.set_exception(SessionOver("we said goodbye"))
+                return
+        else:
+            self.wake()  # others run first
+        self._release()
 
     async def _watch(self) -> None:
         while True:
@@ -215,10 +266,14 @@ class Endpoint:
             self.wake()
 
     def _release(self) -> None:
-        """Wake the writers that have room again."""
+        """Tell the writers that have room again."""
         for stream in [s for s in self.waiting if self.session.has_room(s.number)]:
             self.waiting.discard(stream)
-            stream.room.set()
+            stream.changed()
+
+
+async def _lose(wire: Wire) -> None:
+    raise LinkLost(await wire.closed())
 
 
 def as_frame(data: bytes, encoding: Encoding) -> bytes | str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from voice_server.core.errors import (
     TooLarge,
@@ -16,8 +16,9 @@ from voice_server.core.errors import (
     VoiceServerError,
 )
 from voice_server.core.tunnel import MAX_RECORD, Record
-from voice_server.core.tunnel.records import SCOPE
+from voice_server.core.tunnel.records import SCOPE, size
 from voice_server.relay.endpoint import Endpoint, Stream, StreamOver
+from voice_server.relay.wire import Data, wire_of
 from voice_server.web.errors import answer, close
 
 
@@ -90,69 +91,106 @@ async def _upload(
 
 
 class _Conversation:
-    """A WebSocket."""
+    """A WebSocket. Once the box has accepted it, messages are sent on where they arrive."""
 
     def __init__(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
+        self._wire = wire_of(scope)
         self._stream = endpoint.open(crossing(scope))
-        self._is_accepted = self._is_closed = self._is_refused = False
+        self._last: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
+        self._mistake: VoiceServerError | None = None
 
     async def run(self, deadline: float) -> None:
         await self._receive()  # websocket.connect
-        reader = asyncio.create_task(self._read())
+        self._wire.listen(self._from_client, self._to_client)
+        leaving = asyncio.create_task(self._leave())
         try:
             try:
-                await self._relay(deadline)
+                is_refused = await self._relay(deadline)
             except VoiceServerError as exc:
-                self._is_refused = True
+                is_refused = True
                 await answer(exc)(self._scope, self._receive, self._send)
-            if self._is_refused:
+            if is_refused:
                 # uvicorn logs an error when we return before the connection has gone.
-                await asyncio.wait({reader}, timeout=1.0)
+                await asyncio.wait({leaving}, timeout=1.0)
         except OSError:
             pass  # the client is gone
         finally:
-            reader.cancel()
+            leaving.cancel()
+            self._stream.on_change = None
             if not self._stream.is_over:
-                with suppress(StreamOver):
-                    await self._stream.send({"type": "websocket.disconnect", "code": 1006})
+                self._stream.write({"type": "websocket.disconnect", "code": 1006, "reason": None})
 
-    async def _relay(self, deadline: float) -> None:
+    async def _relay(self, deadline: float) -> bool:
+        """Whether the box did not accept it, but answered as over HTTP."""
         try:
             async with asyncio.timeout(deadline):
                 record = await self._stream.receive()
         except TimeoutError:
             self._stream.reset("deadline")
             raise _too_late(deadline) from None
-        while record is not None:
-            kind = record["type"]
-            await self._send({k: v for k, v in record.items() if k != "stream" and v is not None})
-            self._is_accepted |= kind == "websocket.accept"
-            self._is_closed |= kind == "websocket.close"
-            self._is_refused |= kind.startswith("websocket.http.")
-            record = await self._stream.receive()
-        if self._is_closed or self._is_refused or self._stream.reason == _GONE:
-            return
-        if not self._is_accepted:
+        if record is not None and record["type"] == "websocket.accept":
+            await self._send(_message(record))
+            self._stream.on_change = self._to_client
+            self._to_client()
+            record = await self._last
+            if record is not None:
+                await self._send(_message(record))
+            elif self._stream.reason != _GONE:
+                await close(self._send, self._mistake or _lost(self._stream))
+            return False
+        if record is None and self._stream.reason != _GONE:
             raise _lost(self._stream)
-        await close(self._send, _lost(self._stream))
+        is_answered = False
+        while record is not None:
+            await self._send(_message(record))
+            is_answered |= record["type"].startswith("websocket.http.")
+            record = await self._stream.receive()
+        return is_answered
 
-    async def _read(self) -> None:
-        with suppress(StreamOver):
-            while True:
-                message = await self._receive()
-                if message["type"] == "websocket.disconnect":
-                    left = {"code": message.get("code") or 1005, "reason": message.get("reason")}
-                    await self._stream.send({"type": "websocket.disconnect", **left})
-                    self._stream.end(_GONE)
-                    return
-                text, data = message.get("text"), message.get("bytes")
-                if len(data or b"") > MAX_RECORD or len((text or "").encode()) > MAX_RECORD:
-                    self._stream.reset("too large")
-                    self._is_closed = True
-                    await close(self._send, TooLarge(""))
-                    return
-                await self._stream.send({"type": "websocket.receive", "text": text, "bytes": data})
+    def _to_client(self) -> None:
+        """Send on what has come, as fast as the client takes it, and let it speak again."""
+        if self._last.done():
+            return
+        if self._wire.read_paused and self._stream.has_room:
+            self._wire.resume_reading()
+        while self._wire.is_writable:
+            record = self._stream.take()
+            if record is None:
+                if self._stream.is_over:
+                    self._last.set_result(None)
+                return
+            if record["type"] != "websocket.send":
+                self._last.set_result(record)
+                return
+            data = record["bytes"]
+            self._wire.write((record["text"] or "") if data is None else data)
+
+    def _from_client(self, message: Data) -> None:
+        if self._stream.is_over:
+            return
+        text, data = (message, None) if isinstance(message, str) else (None, message)
+        record = {"type": "websocket.receive", "text": text, "bytes": data}
+        if size(record) > MAX_RECORD:
+            self._mistake = TooLarge("")
+            self._stream.reset("too large")
+            return
+        self._stream.write(record)
+        if not self._stream.has_room:
+            self._wire.pause_reading()
+
+    async def _leave(self) -> None:
+        """Tell the box when the client has gone."""
+        message = await self._receive()
+        if not self._stream.is_over:
+            left = {"code": message.get("code") or 1005, "reason": message.get("reason")}
+            self._stream.write({"type": "websocket.disconnect", **left})
+        self._stream.end(_GONE)
+
+
+def _message(record: Record) -> Message:
+    """The ASGI message of a record of a WebSocket."""
+    return {k: v for k, v in record.items() if k != "stream" and v is not None}
 
 
 _GONE = "the client is gone"

@@ -171,6 +171,18 @@ class Session:
 
     # -- frames ----------------------------------------------------------------------------------
 
+    @property
+    def has_news(self) -> bool:
+        """Whether ``next_frame`` has something to send."""
+        return self._link is not None and bool(
+            self._ready
+            or self._control
+            or self._resent < len(self._kept)
+            or self._is_ack_due
+            or self._unacknowledged >= _ACK_EVERY
+            or self._bye is not None
+        )
+
     def next_frame(self) -> bytes | str | None:
         """The next frame to send over the link; None when there is nothing to send."""
         if self._link is None:
