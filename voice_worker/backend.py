@@ -75,8 +75,9 @@ class BackendInfo:
     ``tags``: paralinguistic tags it performs, without brackets (``laugh``). ``options``: names it
     accepts in ``params``. ``word_timing``: yields words. ``streams_text``: is a BatchBackend that
     takes text while it speaks. ``normalizes``: reads numbers and units itself. ``slots``: jobs it
-    runs at once. ``max_chars``: text one job can hold; 0 is no limit. ``memory_mb`` and
-    ``device`` are for ``/ready`` and ``/models``.
+    runs at once. ``rounds``: a seed's samples are the same but for rounding, because the jobs that
+    run beside one change the order of its sums. ``max_chars``: text one job can hold; 0 is no
+    limit. ``memory_mb`` and ``device`` are for ``/ready`` and ``/models``.
     """
 
     sample_rate: int
@@ -94,6 +95,7 @@ class BackendInfo:
     streams_text: bool = False
     normalizes: bool = True
     slots: int = 1
+    rounds: bool = False
     max_chars: int = 0
     device: str = "cpu"
     memory_mb: float | None = None

@@ -74,7 +74,8 @@ class BatchLoop:
     def _admit(self, message: m.Open | m.Synthesize, arrived: float) -> None:
         number = message.job
         credit = None if self._info.slots == 1 else 0
-        delivery = Delivery(self._pipe.send, message, self._info.sample_rate, arrived, credit)
+        rate, rounds = self._info.sample_rate, self._info.rounds
+        delivery = Delivery(self._pipe.send, message, rate, arrived, credit, rounds=rounds)
         if self._pipe.is_cancelled(number):
             delivery.done(cancelled=True, counts=self._news())
             return

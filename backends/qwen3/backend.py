@@ -47,6 +47,7 @@ class Qwen3(BatchBackend):
             options=(*TURN_OPTIONS, *takes),
             streams_text=True,
             slots=self.engine.slots,
+            rounds=True,
             device=str(self.engine.device),
             memory_mb=_memory_mb(self.engine.device),
         )

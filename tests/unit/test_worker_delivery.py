@@ -18,10 +18,10 @@ SOUND = np.random.default_rng(7).integers(-9000, 9000, 5000).astype(np.int16)
 class Job:
     """A delivery and what it sent."""
 
-    def __init__(self, *, resume=None, credit=None, rate=24_000) -> None:
+    def __init__(self, *, resume=None, credit=None, rate=24_000, rounds=False) -> None:
         self.sent: list[m.Message] = []
         message = m.Synthesize(1, 1, "text", {}, resume=resume)
-        self.delivery = Delivery(self.sent.append, message, rate, 0.0, credit)
+        self.delivery = Delivery(self.sent.append, message, rate, 0.0, credit, rounds=rounds)
 
     @property
     def pcm(self) -> bytes:
@@ -132,6 +132,25 @@ def test_a_resume_of_more_than_there_is_sends_nothing():
     with pytest.raises(ResumeMismatch, match="only 5000 were made again"):
         job.delivery.finish()
     assert job.pcm == b""
+
+
+def test_where_samples_are_rounded_otherwise_a_resume_goes_on_at_its_place():
+    again = SOUND + np.int16(1)
+    job = Job(resume={"samples": 1000, "crc": crc(SOUND[:1000])}, rounds=True)
+    job.delivery.push(again)
+    job.delivery.finish()
+    assert job.pcm == again[1000:].tobytes()
+    assert job.sent[0].offset == 1000  # type: ignore[attr-defined]
+
+
+def test_where_samples_are_rounded_otherwise_a_shorter_second_run_ends_the_job():
+    job = Job(resume={"samples": 6000, "crc": 0}, rounds=True)
+    job.delivery.push(SOUND)
+    job.delivery.finish()
+    job.delivery.done(cancelled=False)
+    (done,) = job.sent
+    assert isinstance(done, m.Done)
+    assert done.samples == 6000
 
 
 class OutOfMemoryError(RuntimeError):

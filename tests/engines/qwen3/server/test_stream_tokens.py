@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 
 import pytest
@@ -84,6 +87,25 @@ def test_a_dropped_turn_resumes_byte_for_byte(path):
         agent.until("resumed")
         assert agent.until_closed() == 1000
         assert before + agent.sound == whole
+
+
+def test_a_crowd_outlives_its_worker(server, path):
+    """Beside others a turn's sums are rounded otherwise, in every other run otherwise again."""
+    with contextlib.ExitStack() as stack:
+        agents = [stack.enter_context(talk(path)) for _ in range(3)]
+        for seed, agent in enumerate(agents):
+            agent.send(voice="ryan", seed=seed)
+            say(agent, TOKENS * (seed + 1))
+            agent.until("audio")
+        (worker,) = server.service.pools["qwen3"]._supervisor.ready_workers
+        os.kill(worker.pid, signal.SIGKILL)
+        for agent in agents:
+            agent.send(done=True)
+        for agent in agents:
+            assert agent.until_closed() == 1000
+            assert not agent.of("error")
+            assert len(agent.sound) > 2 * 1920 * len(TOKENS)
+    server.wait_ready()
 
 
 def test_three_listeners_at_once_are_each_told_their_own(path):
