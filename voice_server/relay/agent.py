@@ -191,9 +191,9 @@ class Agent:
         handshake = BoxHandshake(os.urandom(32), dial.name, dial.key, dial.encoding)
         before = (known.session.name, known.session.received) if known else (NONE, 0)
         async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-            answer = handshake.answer(as_bytes(await wire.receive()), *before)
+            answer = handshake.answer(as_bytes(await wire.receive_message()), *before)
             wire.write(as_frame(answer, dial.encoding))
-            name, received, link = handshake.finish(as_bytes(await wire.receive()))
+            name, received, link = handshake.finish(as_bytes(await wire.receive_message()))
         if known is not self._endpoint:
             raise LinkLost("the session ran out while it was taken up")
         if known is None or name != known.session.name or not known.session.can_resume(received):

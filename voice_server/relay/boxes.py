@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
@@ -163,16 +164,15 @@ class Lobby:
             return
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
-        socket = _Door(receive, send)
-        reason, code = "", 1000
+        wire, reason, code = wire_of(scope), "", 1000
         try:
             self._waiting += 1
             try:
                 async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-                    box, endpoint, link, received = await self._shake(socket, offered[0])
+                    box, endpoint, link, received = await self._shake(wire, offered[0])
             finally:
                 self._waiting -= 1
-            reason = await box.carry(endpoint, link, received, wire_of(scope))
+            reason = await box.carry(endpoint, link, received, wire)
             logger.info("box %s: link lost: %s", box.name, reason)
         except Refused as exc:
             reason, code = exc.code, _REFUSAL_CLOSE
@@ -180,50 +180,24 @@ class Lobby:
         except (LinkLost, TunnelBroken, TimeoutError) as exc:
             reason, code = "handshake", 1002
             logger.warning("no handshake with %s: %s", scope.get("client"), exc)
-        await socket.close(code, reason[:60])
+        with suppress(OSError, RuntimeError):  # it is closed already
+            await send({"type": "websocket.close", "code": code, "reason": reason[:60]})
 
-    async def _shake(self, socket: _Door, subprotocol: str) -> tuple[Box, Endpoint, Link, int]:
+    async def _shake(self, wire: Wire, subprotocol: str) -> tuple[Box, Endpoint, Link, int]:
         encoding = SUBPROTOCOLS[subprotocol]
         handshake = RelayHandshake(os.urandom(32), encoding)
-        await socket.send(as_frame(handshake.challenge(), encoding))
+        wire.write(as_frame(handshake.challenge(), encoding))
         try:
-            answer = handshake.check(as_bytes(await socket.receive()), self._keys)
+            answer = handshake.check(as_bytes(await wire.receive_message()), self._keys)
             box = self._boxes[answer.name]
             endpoint, received = await box.take(answer)
         except Refused as exc:
-            await socket.send(as_frame(handshake.refuse(exc), encoding))
+            wire.write(as_frame(handshake.refuse(exc), encoding))
             raise
         session = endpoint.session
         welcome, link = handshake.welcome(session.name, session.received)
-        await socket.send(as_frame(welcome, encoding))
+        wire.write(as_frame(welcome, encoding))
         return box, endpoint, link, received
-
-
-class _Door:
-    """A WebSocket of the relay's own server, while a box stands in it."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-
-    async def receive(self) -> bytes | str:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            raise LinkLost(f"closed with {message.get('code')}")
-        data: bytes | str | None = message.get("bytes")
-        return message["text"] if data is None else data
-
-    async def send(self, frame: bytes | str) -> None:
-        kind = "bytes" if isinstance(frame, bytes) else "text"
-        try:
-            await self._send({"type": "websocket.send", kind: frame})
-        except OSError:
-            raise LinkLost("the connection is gone") from None
-
-    async def close(self, code: int, reason: str) -> None:
-        try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except (OSError, RuntimeError):
-            return
 
 
 def parse_boxes(listed: str) -> dict[str, tuple[str, ...]]:

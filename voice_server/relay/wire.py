@@ -22,14 +22,13 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Event, State
 
-from voice_server.web.socket import MAX_FRAGMENTS, BoundedWebSocket
+from voice_server.web.socket import MAX_FRAGMENTS, MAX_UNREAD, BoundedWebSocket
 
 Data = bytes | str
 OnMessage = Callable[[Data], None]
 OnWritable = Callable[[], None]
 
 _EXTENSION: Final = "voice_server.wire"
-_MAX_UNHEARD: Final = 64
 
 
 class LinkLost(Exception):
@@ -48,6 +47,10 @@ class Wire(Protocol):
         """Have each message handed over where it is read, the ones that wait already at once."""
         ...
 
+    async def receive_message(self) -> Data:
+        """The next message, before ``listen``. Raises LinkLost."""
+        ...
+
     def write(self, message: Data) -> None:
         """Send a message. Nothing happens where the socket is closed."""
         ...
@@ -57,25 +60,55 @@ class Wire(Protocol):
         ...
 
 
-class ServerWire(BoundedWebSocket):
-    """What ``uvicorn.Config(ws=…)`` takes. ASGI opens the socket and tells its end."""
+class _Post:
+    """Messages of a socket, kept until somebody listens."""
 
-    _on_message: OnMessage | None = None
-    _on_writable: OnWritable | None = None
+    def __init__(self) -> None:
+        self.unheard: deque[Data] = deque()
+        self.is_over = False
+        self._arrived = asyncio.Event()
+        self._on_message: OnMessage | None = None
+        self.on_writable: OnWritable = lambda: None
+
+    def listen(self, on_message: OnMessage, on_writable: OnWritable) -> None:
+        self._on_message, self.on_writable = on_message, on_writable
+        while self.unheard:
+            on_message(self.unheard.popleft())
+
+    def put(self, message: Data) -> None:
+        if self._on_message is not None:
+            self._on_message(message)
+        else:
+            self.unheard.append(message)
+            self._arrived.set()
+
+    def end(self) -> None:
+        self.is_over = True
+        self._arrived.set()
+
+    async def get(self) -> Data:
+        """Raises LinkLost."""
+        while not self.unheard:
+            if self.is_over:
+                raise LinkLost("the connection is gone")
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.unheard.popleft()
+
+
+class ServerWire(BoundedWebSocket):
+    """What ``uvicorn.Config(ws=…)`` takes. ASGI opens and closes the socket, and tells its end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._post = _Post()
 
     @property
     def is_writable(self) -> bool:
         return self.writable.is_set()
 
     def listen(self, on_message: OnMessage, on_writable: OnWritable) -> None:
-        """The application's ``receive`` brings the end of the socket and nothing else then."""
-        self._on_message, self._on_writable = on_message, on_writable
-        for _ in range(self.queue.qsize()):
-            event = cast("dict[str, Any]", self.queue.get_nowait())
-            if event["type"] == "websocket.receive":
-                on_message(event["text"] if event.get("bytes") is None else event["bytes"])
-            else:
-                self.queue.put_nowait(cast(Any, event))
+        self._post.listen(on_message, on_writable)
         self.resume_reading()
 
     def write(self, message: Data) -> None:
@@ -89,6 +122,9 @@ class ServerWire(BoundedWebSocket):
         except InvalidState:
             return  # the peer has closed it
         self.transport.write(b"".join(self.conn.data_to_send()))
+
+    async def receive_message(self) -> Data:
+        return await self._post.get()
 
     async def closed(self) -> str:
         message = cast("dict[str, Any]", await self.receive())
@@ -114,28 +150,27 @@ class ServerWire(BoundedWebSocket):
             cast("dict[str, Any]", self.scope)["extensions"][_EXTENSION] = self
 
     def send_receive_event_to_app(self) -> None:
-        if self._on_message is None:
-            super().send_receive_event_to_app()
-            return
+        """A message is whole: it passes ASGI by."""
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
         if self.close_sent:
             return
-        if self.curr_msg_data_type == "bytes":
-            self._on_message(bytes(data))
-            return
         try:
-            text = data.decode()
+            self._post.put(bytes(data) if self.curr_msg_data_type == "bytes" else data.decode())
         except UnicodeDecodeError:
             self.conn.send_close(1007)
             self.handle_parser_exception()
             return
-        self._on_message(text)
+        if len(self._post.unheard) >= MAX_UNREAD:
+            self.pause_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._on_writable is not None:
-            self._on_writable()
+        self._post.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._post.end()
 
 
 def wire_of(scope: Scope) -> ServerWire:
@@ -149,20 +184,15 @@ class DialledWire(ClientConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unheard: deque[Data] = deque()
+        self._post = _Post()
         self._fragments: list[Frame] = []
-        self._arrived = asyncio.Event()
-        self._on_message: OnMessage | None = None
-        self._on_writable: OnWritable | None = None
 
     @property
     def is_writable(self) -> bool:
         return not self.paused
 
     def listen(self, on_message: OnMessage, on_writable: OnWritable) -> None:
-        self._on_message, self._on_writable = on_message, on_writable
-        while self._unheard:
-            on_message(self._unheard.popleft())
+        self._post.listen(on_message, on_writable)
 
     def write(self, message: Data) -> None:
         if self.protocol.state is not State.OPEN:
@@ -173,19 +203,12 @@ class DialledWire(ClientConnection):
             self.protocol.send_text(message.encode("utf-8", "replace"))
         self.send_data()
 
-    async def receive(self) -> Data:
-        """The next message, before ``listen``. Raises LinkLost."""
-        while not self._unheard:
-            if self.protocol.state is State.CLOSED:
-                raise LinkLost(await self.closed())
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._unheard.popleft()
+    async def receive_message(self) -> Data:
+        return await self._post.get()
 
     async def closed(self) -> str:
         await self.wait_closed()
-        code, reason = self.close_code, self.close_reason
-        return f"closed with {code} {reason}".rstrip()
+        return f"closed with {self.close_code} {self.close_reason}".rstrip()
 
     # -- the library calls -------------------------------------------------------------------------
 
@@ -197,7 +220,7 @@ class DialledWire(ClientConnection):
 
     def _assemble(self, frame: Frame) -> None:
         # The library bounds the bytes of a message, but not the fragments, which may be empty.
-        if len(self._unheard) >= _MAX_UNHEARD or len(self._fragments) >= MAX_FRAGMENTS:
+        if len(self._post.unheard) >= MAX_UNREAD or len(self._fragments) >= MAX_FRAGMENTS:
             self.transport.abort()
             return
         if self._fragments or not frame.fin:
@@ -209,24 +232,17 @@ class DialledWire(ClientConnection):
         else:
             opcode, whole = frame.opcode, bytes(frame.data)
         try:
-            message = whole if opcode is Opcode.BINARY else whole.decode()
+            self._post.put(whole if opcode is Opcode.BINARY else whole.decode())
         except UnicodeDecodeError:
             self.transport.abort()
-            return
-        if self._on_message is not None:
-            self._on_message(message)
-        else:
-            self._unheard.append(message)
-            self._arrived.set()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._on_writable is not None:
-            self._on_writable()
+        self._post.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._arrived.set()
+        self._post.end()
 
 
 _DATA = (Opcode.BINARY, Opcode.TEXT, Opcode.CONT)
