@@ -1,4 +1,4 @@
-"""Where one file of a model is: in a folder, in the hub's cache, or to be fetched from the hub.
+"""Where a model's files are: in a folder, in the hub's cache, or to be fetched from the hub.
 
 For backends whose venv holds ``huggingface_hub``; it is imported when a file is asked for.
 """
@@ -9,6 +9,8 @@ import importlib
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from voice_worker.backend import BackendError
@@ -17,38 +19,71 @@ from voice_worker.backend import BackendError
 PATIENCE = 5.0
 
 
-def locate(repo: str, name: str, revision: str | None = None, folder: Path | None = None) -> Path:
+def locate(
+    repo: str,
+    name: str,
+    revision: str | None = None,
+    folder: Path | None = None,
+    *,
+    is_whole: bool = False,
+) -> Path:
     """The local path of the file ``name`` of the hub's repository ``repo``.
 
     ``folder``: laid out as the repository is (``hf download REPO --local-dir FOLDER``); with it
-    nothing else is looked at. Without it the cache is, and then the network.
+    nothing else is looked at. Without it the cache is, and then the network. ``is_whole``: all of
+    the repository is needed, and a refusal says so.
 
     Raises BackendError ``model_missing``, within seconds, with what to download where.
     """
+    wanted = repo if is_whole else f"{repo} {name}"
     if folder is not None:
         if (folder / name).is_file():
             return folder / name
-        raise _missing(f"{folder} has no {name}", repo, name)
-    hub = importlib.import_module("huggingface_hub")
-    errors = importlib.import_module("huggingface_hub.errors")
+        raise _missing(f"{folder} has no {name}", wanted)
     if (path := _cached(repo, name, revision)) is not None:
         return path
-    if importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
-        raise _missing(
-            f"{name} of {repo} is not in the cache, and HF_HUB_OFFLINE is set", repo, name
-        )
-    if not _is_reachable():
-        raise _missing(f"{name} of {repo} is not in the cache, and there is no network", repo, name)
+    hub = importlib.import_module("huggingface_hub")
+    download = partial(hub.hf_hub_download, repo, name, revision=revision)
+    return _fetched(f"{name} of {repo}", wanted, download)
+
+
+def snapshot(repo: str, is_complete: Callable[[Path], bool], revision: str | None = None) -> Path:
+    """The local folder of all that is in the hub's repository ``repo``.
+
+    The one in the cache, where that ``is_complete``; else it is fetched, and a download that was
+    interrupted goes on where it stopped.
+
+    Raises BackendError ``model_missing``, within seconds, with what to download where.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    errors = importlib.import_module("huggingface_hub.errors")
+    download = partial(hub.snapshot_download, repo, revision=revision)
     try:
-        return Path(hub.hf_hub_download(repo, name, revision=revision))
+        folder = Path(download(local_files_only=True))
+    except errors.HFValidationError as exc:
+        raise BackendError(f"{repo!r} names no model: {exc}", code="model_missing") from exc
+    except errors.LocalEntryNotFoundError:
+        return _fetched(repo, repo, download)
+    return folder if is_complete(folder) else _fetched(f"all of {repo}", repo, download)
+
+
+def _fetched(what: str, wanted: str, download: Callable[[], str]) -> Path:
+    errors = importlib.import_module("huggingface_hub.errors")
+    if importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE:
+        raise _missing(f"{what} is not in the cache, and HF_HUB_OFFLINE is set", wanted)
+    if not _is_reachable():
+        raise _missing(f"{what} is not in the cache, and there is no network", wanted)
+    try:
+        return Path(download())
     except errors.GatedRepoError as exc:
+        repo = wanted.split()[0]
         raise BackendError(
             f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, then log in with"
             " `hf auth login` as the user who runs the server",
             code="model_missing",
         ) from exc
     except (errors.HfHubHTTPError, OSError) as exc:
-        raise _missing(f"{name} of {repo} could not be fetched ({exc})", repo, name) from exc
+        raise _missing(f"{what} could not be fetched ({exc})", wanted) from exc
 
 
 def _cached(repo: str, name: str, revision: str | None = None) -> Path | None:
@@ -59,9 +94,9 @@ def _cached(repo: str, name: str, revision: str | None = None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _missing(what: str, repo: str, name: str) -> BackendError:
+def _missing(what: str, wanted: str) -> BackendError:
     return BackendError(
-        f"{what}: where there is a network, run `hf download {repo} {name} --local-dir FOLDER`,"
+        f"{what}: where there is a network, run `hf download {wanted} --local-dir FOLDER`,"
         " and set options.model in backends.yaml to FOLDER",
         code="model_missing",
     )

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
+from tokenizers import Tokenizer, models
 
+from voice_worker import hub
 from voice_worker.backend import BackendError
+from voice_worker.failure import is_device_lost
 
 from .package import import_package
 
@@ -44,7 +48,7 @@ class Checkpoint:
 def locate(model: str) -> Path:
     """The local directory of ``model``: itself, the hub's cache, or a download.
 
-    Raises BackendError: ``model_not_found``, or ``no_network`` when it would have to be fetched.
+    Raises BackendError ``model_missing``.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -53,27 +57,9 @@ def locate(model: str) -> Path:
         raise BackendError(
             f"no checkpoint directory at {model}; set option 'model' to one that exists, or to a "
             "hub name such as Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
-            code="model_not_found",
+            code="model_missing",
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        return Path(snapshot_download(model))
-    except RepositoryNotFoundError:
-        raise BackendError(
-            f"the hub has no model named {model}; check option 'model'", code="model_not_found"
-        ) from None
-    except (LocalEntryNotFoundError, OSError) as exc:
-        raise BackendError(
-            f"{model} is not in the local cache and could not be fetched ({type(exc).__name__}); "
-            "fetch it on a machine with network and set option 'model' to the directory",
-            code="no_network",
-        ) from exc
+    return hub.snapshot(model, lambda folder: _missing_file(folder) is None)
 
 
 def inspect(directory: Path) -> Checkpoint:
@@ -81,20 +67,11 @@ def inspect(directory: Path) -> Checkpoint:
 
     Raises BackendError: ``model_incomplete`` (a missing or unreadable file), ``wrong_model``.
     """
-    for name in REQUIRED:
-        if not (directory / name).is_file():
-            raise BackendError(
-                f"{directory} has no {name}; fetch the whole checkpoint again",
-                code="model_incomplete",
-            )
-    weights = list(directory.glob("*.safetensors"))
-    codec_weights = list((directory / "speech_tokenizer").glob("*.safetensors"))
-    if not weights or not codec_weights:
-        where = directory if not weights else directory / "speech_tokenizer"
-        raise BackendError(
-            f"{where} has no .safetensors file; fetch the whole checkpoint again",
-            code="model_incomplete",
-        )
+    if (missing := _missing_file(directory)) is not None:
+        raise _incomplete(f"{directory} has no {missing}; fetch the whole checkpoint again")
+    for path in (*directory.glob("*.json"), *(directory / "speech_tokenizer").glob("*.json")):
+        _json(path)
+    _check_tokenizer(directory)
     config = _json(directory / "config.json")
     if config.get("model_type") != "qwen3_tts":
         raise BackendError(
@@ -115,18 +92,47 @@ def inspect(directory: Path) -> Checkpoint:
             f"{directory} is of kind {kind!r}; expected one of {', '.join(KINDS)}",
             code="wrong_model",
         )
-    total = sum(file.stat().st_size for file in (*weights, *codec_weights))
+    total = sum(file.stat().st_size for file in directory.glob("**/*.safetensors"))
     return Checkpoint(directory, kind, str(config.get("tts_model_size", "")), total)
+
+
+def _incomplete(message: str) -> BackendError:
+    return BackendError(message, code="model_incomplete")
+
+
+def _missing_file(directory: Path) -> str | None:
+    """What a whole checkpoint has and this one has not."""
+    for name in REQUIRED:
+        if not (directory / name).is_file():
+            return name
+    for folder in (".", "speech_tokenizer"):
+        if not any((directory / folder).glob("*.safetensors")):
+            return str(Path(folder, "model.safetensors"))
+    return None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
-        raise BackendError(f"{path} is not valid JSON: {exc}", code="model_incomplete") from exc
+    except (ValueError, OSError) as exc:
+        raise _incomplete(f"{path} is not valid JSON: {exc}") from exc
     if not isinstance(loaded, dict):
-        raise BackendError(f"{path} is not a JSON object", code="model_incomplete")
+        raise _incomplete(f"{path} is not a JSON object")
     return loaded
+
+
+def _check_tokenizer(directory: Path) -> None:
+    """A damaged tokenizer is loaded as another one, or refused for want of another library."""
+    try:
+        vocabulary, merges = models.BPE.read_file(
+            str(directory / "vocab.json"), str(directory / "merges.txt")
+        )
+        ids = Tokenizer(models.BPE(vocabulary, merges)).encode("assistant").ids
+    except Exception as exc:  # what the tokenizers library raises is a plain Exception
+        raise _incomplete(f"vocab.json and merges.txt of {directory} do not fit: {exc}") from exc
+    # Every prompt begins with this word, which the model knows as one token.
+    if len(ids) != 1:
+        raise _incomplete(f"merges.txt of {directory} is cut short; fetch it again")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -205,8 +211,57 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
             f"{device} ran out of memory while loading; use the 0.6B model or a smaller dtype",
             code="out_of_memory",
         ) from exc
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
-        raise BackendError(
-            f"{checkpoint.directory} could not be loaded: {exc}", code="model_incomplete"
+    except Exception as exc:
+        # Whatever the package makes of a configuration that nobody published.
+        if is_device_lost(exc):
+            raise
+        raise _incomplete(
+            f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {exc}"
         ) from exc
+    _check_weights(wrapper.model, checkpoint.directory, ("talker.", "speaker_encoder."))
+    _check_weights(codec.model, checkpoint.directory / "speech_tokenizer", ("decoder.",))
+    _check_ids(wrapper.model.config, checkpoint.directory)
+    groups = wrapper.model.config.talker_config.num_code_groups
+    if (books := codec.model.decoder.config.num_quantizers) != groups:
+        raise _incomplete(
+            f"{checkpoint.directory}: its talker makes {groups} codes a frame and its codec reads "
+            f"{books}; fetch the whole checkpoint again"
+        )
     return wrapper
+
+
+def _check_weights(model: Any, directory: Path, prefixes: tuple[str, ...]) -> None:
+    """The package fills weights that a file has not with noise, and says so in its log alone."""
+    names: set[str] = set()
+    for path in directory.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    wanted = {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
+    if missing := sorted(wanted - names):
+        raise _incomplete(
+            f"the weights in {directory} have no {missing[0]}, nor {len(missing) - 1} others that "
+            "its config.json speaks of; fetch both again"
+        )
+
+
+def _check_ids(config: Any, directory: Path) -> None:
+    """On CUDA a token outside its table would end the process, and not say which."""
+    talker = config.talker_config
+    text = _numbers(vars(config), "_token_id")
+    codes = _numbers(vars(talker), "_id")
+    for kind in ("spk_id", "codec_language_id"):
+        codes |= _numbers(getattr(talker, kind) or {}, "")
+    for size, ids in ((talker.text_vocab_size, text), (talker.vocab_size, codes)):
+        for name, value in ids.items():
+            if not 0 <= value < size:
+                raise _incomplete(
+                    f"config.json of {directory}: {name} is {value}, and its table has {size} rows"
+                )
+
+
+def _numbers(values: Mapping[str, Any], ending: str) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in values.items()
+        if name.endswith(ending) and isinstance(value, int)
+    }

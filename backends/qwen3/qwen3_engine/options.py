@@ -89,11 +89,17 @@ class EngineOptions:
         _number("threads", made.threads, 1, 256, whole=True)
         _number("frames_per_token", made.frames_per_token, 1.0, 100.0)
         _number("prompt_cache", made.prompt_cache, 1, 10_000, whole=True)
+        for name in ("device", "design"):
+            if not isinstance(getattr(made, name), str):
+                raise _bad(f"{name} must be text, not {getattr(made, name)!r}")
+        if not isinstance(made.speaker, str | None):
+            raise _bad(f"speaker must be the name of one, not {made.speaker!r}")
         if made.dtype not in ("auto", "float64", "float32", "bfloat16", "float16"):
             raise _bad(f"dtype must be auto, float32, bfloat16 or float16, not {made.dtype!r}")
-        for name in ("graphs", "end_before_text"):
-            if not isinstance(getattr(made, name), bool):
-                raise _bad(f"{name} must be true or false")
+        switches = {name: getattr(made, name) for name in ("graphs", "end_before_text")}
+        for name, value in {**switches, "pipelined": made.pipelined or False}.items():
+            if not isinstance(value, bool):
+                raise _bad(f"{name} must be true or false, not {value!r}")
         return replace(made, language=language_name(made.language))
 
 

@@ -43,6 +43,11 @@ class Voices:
             self.kind == "custom_voice" and model.config.tts_model_size != "0b6"
         )
         self.speakers = list(prompts.speakers)
+        if self.kind == "custom_voice" and not self.speakers:
+            raise BackendError(
+                "config.json names no speakers ('spk_id'); fetch the checkpoint again",
+                code="model_incomplete",
+            )
         self._prompts = prompts
         self._design = options.design
         self._references = References(model) if self.kind == "base" else None

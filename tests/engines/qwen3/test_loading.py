@@ -13,6 +13,7 @@ from qwen3_engine import loading, package
 from qwen3_engine.engine import Engine
 from qwen3_engine.options import EngineOptions, language_name
 
+from voice_worker import hub
 from voice_worker.backend import BackendError, Voice
 
 
@@ -57,6 +58,78 @@ def test_damaged_weights_are_noticed(copy):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "generation_config.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+        "speech_tokenizer/config.json",
+        "speech_tokenizer/preprocessor_config.json",
+    ],
+)
+@pytest.mark.parametrize(
+    "bytes_", [b"", b"\xff\xfe\x00", b"[1, 2]"], ids=["empty", "binary", "list"]
+)
+def test_a_damaged_file_is_named(copy, name, bytes_):
+    (copy / name).write_bytes(bytes_)
+    with refused("model_incomplete") as failure:
+        loading.inspect(copy)
+    assert name in str(failure.value)
+
+
+def load(directory):
+    return Engine.load(EngineOptions.from_map({"model": str(directory), "device": "cpu"}))
+
+
+def test_weights_of_something_else_are_not_filled_up_with_noise(copy):
+    shutil.copy(copy / "speech_tokenizer" / "model.safetensors", copy / "model.safetensors")
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "have no talker." in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tts_pad_token_id": 10**7}, "tts_pad_token_id is 10000000"),
+        ({"talker_config": {"codec_eos_token_id": 9999}}, "codec_eos_token_id is 9999"),
+        ({"talker_config": {"spk_id": {"ryan": -1}}}, "ryan is -1"),
+        ({"talker_config": {"spk_id": {}}}, "no speakers"),
+        ({"talker_config": {"spk_id": None}}, "could not be loaded"),
+        ({"talker_config": {"num_hidden_layers": 3}}, "have no talker.model.layers.2"),
+        ({"talker_config": {"hidden_size": "64"}}, "could not be loaded"),
+        ({"talker_config": {"hidden_size": 128}}, "could not be loaded"),
+        ({"talker_config": "small"}, "could not be loaded"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_the_weights_is_refused(copy, changes, words):
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    for name, value in changes.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(config))
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert words in str(failure.value)
+
+
+def test_a_codec_of_fewer_codebooks_is_refused(copy):
+    path = copy / "speech_tokenizer" / "config.json"
+    config = json.loads(path.read_text())
+    config["decoder_config"]["num_quantizers"] = 8
+    path.write_text(json.dumps(config))
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "16 codes a frame and its codec reads 8" in str(failure.value)
+
+
+def test_what_a_configuration_says_beside_the_matter_is_overlooked(copy):
+    edit(copy / "config.json", invented=1)
+    assert load(copy).slots == 4
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"model_type": "qwen2"}, "qwen2"),
@@ -80,7 +153,7 @@ def test_a_configuration_that_is_no_json_is_named(copy):
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     for model in (str(tmp_path / "nowhere"), "./nowhere/at/all", "just-a-word"):
-        with refused("model_not_found") as failure:
+        with refused("model_missing") as failure:
             loading.locate(model)
         assert model in str(failure.value)
 
@@ -88,9 +161,14 @@ def test_a_directory_that_is_not_there_is_named(tmp_path):
 def test_a_hub_name_without_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with refused("no_network") as failure:
+    with refused("model_missing") as failure:
         loading.locate("Qwen/Qwen3-TTS-12Hz-0.6B-Base")
-    assert "set option 'model' to the directory" in str(failure.value)
+    assert "hf download Qwen/Qwen3-TTS-12Hz-0.6B-Base --local-dir" in str(failure.value)
+
+
+def test_a_name_that_no_hub_can_have_is_refused():
+    with refused("model_missing"):
+        loading.locate("-x/..")
 
 
 def test_a_hub_name_in_the_cache_needs_no_network(checkpoints, monkeypatch, tmp_path):
@@ -103,6 +181,21 @@ def test_a_hub_name_in_the_cache_needs_no_network(checkpoints, monkeypatch, tmp_
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     found = loading.locate("Qwen/Qwen3-TTS-12Hz-0.6B-Base")
     assert loading.inspect(found).kind == "base"
+
+
+def test_a_download_that_was_interrupted_goes_on(checkpoints, monkeypatch, tmp_path):
+    """What the cache holds of it is no reason to refuse, nor to be content."""
+    whole, begun = checkpoints["base"], tmp_path / "begun"
+    shutil.copytree(whole, begun, ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_is_reachable", lambda: True)
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda repo, revision=None, local_files_only=False: str(
+            begun if local_files_only else whole
+        ),
+    )
+    assert loading.locate("Qwen/Qwen3-TTS-12Hz-0.6B-Base") == whole
 
 
 def test_devices_are_checked(monkeypatch):
@@ -152,6 +245,11 @@ def test_too_little_memory_is_known_before_loading(checkpoints, monkeypatch):
         {"model": "x", "memory_fraction": 2},
         {"model": "x", "dtype": "int8"},
         {"model": "x", "graphs": "yes"},
+        {"model": "x", "pipelined": "yes"},
+        {"model": "x", "device": 0},
+        {"model": "x", "speaker": 5},
+        {"model": "x", "design": 5},
+        {"model": "x", "frames_per_token": float("nan")},
     ],
 )
 def test_an_option_out_of_range_is_refused(options):
