@@ -32,7 +32,9 @@ def _run(work: Coroutine[Any, Any, Reached]) -> Reached:
     return uvloop.run(work)
 
 
-async def _speak_on(pool: WorkerPool, text: str, expected: bytes, stop: asyncio.Event) -> int:
+async def _speak_on(
+    pool: WorkerPool, text: str, expected: bytes, stop: asyncio.Event, pause: float = 0.05
+) -> int:
     """Listen again and again; how often something else was heard."""
     wrong = 0
     while not stop.is_set():
@@ -41,7 +43,8 @@ async def _speak_on(pool: WorkerPool, text: str, expected: bytes, stop: asyncio.
             wrong += await listener.end() != expected
         except Exception:
             wrong += 1
-        await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
     return wrong
 
 
@@ -49,27 +52,40 @@ async def _speak_on(pool: WorkerPool, text: str, expected: bytes, stop: asyncio.
     "a worker dies", "0 segments lost or changed, respawn p99 < 250 ms, descriptors ± 0, 0 zombies"
 )
 def deaths(scale: float) -> Reached:
+    chance = random.Random(1)
+    respawns: list[float] = []
+
+    async def kill(tone: WorkerPool, babble: WorkerPool, number: int) -> None:
+        await asyncio.sleep(chance.uniform(0, 0.05))
+        # A crash is evidence against the text it met, and here they come a thousand times as often
+        # as in life: in jobs that are short no text is met twice at one place.
+        pool = tone if number == signal.SIGSEGV else chance.choice([tone, babble])
+        victim = chance.choice(pids(pool))
+        before = time.perf_counter()
+        os.kill(victim, number)
+        await until(lambda: victim not in pids(pool) and len(pids(pool)) == pool.size)
+        respawns.append(time.perf_counter() - before)
+
     async def go() -> Reached:
         kills = [signal.SIGKILL] * count(1000, scale, 8) + [signal.SIGSEGV] * count(200, scale, 2)
-        chance = random.Random(1)
         chance.shuffle(kills)
-        texts = [f"{TEXT} This is number {n}." for n in range(50)]
-        async with pool_of("tone", 4, options={"seconds_per_word": 0.3}) as pool:
-            alone = [await listener.end() for listener in [say(pool, text) for text in texts]]
+        texts = [f"{TEXT} This is number {n}." for n in range(25)]
+        # As engines on a GPU do, babble takes time and no processor: half of the streams are in the
+        # middle of a job whenever a worker dies. The other half listens, as people do.
+        hum = {"slots": 16, "step_ms": 15, "chars_per_second": 60}
+        async with (
+            pool_of("tone", 2, options={"seconds_per_word": 0.3}) as tone,
+            pool_of("babble", 2, options=hum) as babble,
+        ):
+            whole = [(p, t, await say(p, t).end()) for p in (tone, babble) for t in texts]
             descriptors = len(os.listdir("/proc/self/fd"))
             stop = asyncio.Event()
             streams = [
-                asyncio.create_task(_speak_on(pool, *pair, stop))
-                for pair in zip(texts, alone, strict=True)
+                asyncio.create_task(_speak_on(*one, stop, pause=0.05 if one[0] is babble else 1.0))
+                for one in whole
             ]
-            respawns = []
             for number in kills:
-                await asyncio.sleep(chance.uniform(0, 0.05))
-                victim = chance.choice(pids(pool))
-                before = time.perf_counter()
-                os.kill(victim, number)
-                await until(lambda victim=victim: victim not in pids(pool) and len(pids(pool)) == 4)
-                respawns.append(time.perf_counter() - before)
+                await kill(tone, babble, number)
             stop.set()
             wrong = sum(await asyncio.gather(*streams))
             leaked = len(os.listdir("/proc/self/fd")) - descriptors
@@ -120,32 +136,35 @@ def broken_starts(scale: float) -> Reached:
 
 @line("it hangs", "found within its deadline + 0.5 s, 200 of 200; the job goes on elsewhere")
 def hangs(scale: float) -> Reached:
-    async def go() -> Reached:
-        late, wrong, found = [], 0, 0
-        rounds = count(200, scale, 4)
-        limit = 0.5
-        settings = {"first_chunk_timeout": limit, "gap_timeout": limit}
-        async with pool_of("tone", 2, options={"seconds_per_word": 0.3}, **settings) as pool:
-            expected = await say(pool, TEXT * 40).end()
-            for n in range(rounds):
-                await until(lambda: len(pids(pool)) == 2)
-                listener = say(pool, TEXT * 40)
-                if n % 2:
-                    await listener.sound()
-                workers = pool.snapshot()["workers"]
-                busy = [w["pid"] for w in workers if w["jobs"]]
-                if not busy:
-                    await listener.end()
-                    continue
-                os.kill(busy[0], signal.SIGSTOP)
-                before = time.perf_counter()
-                await until(lambda pid=busy[0]: pid not in pids(pool))
-                late.append(time.perf_counter() - before - limit)
-                found += 1
-                wrong += await listener.end() != expected
-        figure = f"{found} of {rounds}, at most {max(late):.2f} s after the deadline, {wrong} wrong"
-        return Reached(figure, not wrong and found > rounds * 0.8, max(late) <= 0.5)
+    limit = 0.5
+    late: list[float] = []
 
+    async def hang(pool: WorkerPool, expected: bytes, is_sounding: bool) -> bool:
+        """Was the job heard whole?"""
+        await until(lambda: len(pids(pool)) == 2)
+        listener = say(pool, text)
+        if is_sounding:
+            await listener.sound()
+        [busy] = [w["pid"] for w in pool.snapshot()["workers"] if w["jobs"]]
+        os.kill(busy, signal.SIGSTOP)
+        before = time.perf_counter()
+        await until(lambda: busy not in pids(pool))
+        late.append(time.perf_counter() - before - limit)
+        return await listener.end() == expected
+
+    async def hang_often(rounds: int) -> int:
+        """How many were not heard whole."""
+        settings = {"first_chunk_timeout": limit, "gap_timeout": limit}
+        async with pool_of("chaos", 2, **settings) as pool:
+            expected = await say(pool, text).end()
+            return sum([not await hang(pool, expected, n % 2 == 0) for n in range(rounds)])
+
+    async def go() -> Reached:
+        wrong = sum(await asyncio.gather(*[hang_often(count(50, scale)) for _ in range(4)]))
+        figure = f"{len(late)} found, at most {max(late):.2f} s after the deadline, {wrong} wrong"
+        return Reached(figure, not wrong, max(late) <= 0.5)
+
+    text = "slow and one slow and two slow and three"  # 0.2 s each, whatever the processor does
     return _run(go())
 
 
@@ -169,7 +188,9 @@ def orphans(scale: float) -> Reached:
         for parent in parents:
             parent.kill()
             parent.wait()
-        time.sleep(1.0)
+        deadline = time.monotonic() + 1.0
+        while any(map(marked, marks)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for pid in [pid for mark in marks for pid in marked(mark)]:
             left += 1
             with contextlib.suppress(ProcessLookupError):
@@ -232,50 +253,71 @@ def chatter(scale: float) -> Reached:
 
 @line("a reply after its time", "10,000 races of cancel and next job: 0 heard by another")
 def races(scale: float) -> Reached:
+    chance = random.Random(4)
+    texts = ["word " * (n + 1) for n in range(6)]
+
+    async def race(pool: WorkerPool, alone: list[bytes], rounds: int) -> int:
+        """How often a job heard another's sound, or sounded after it was cancelled."""
+        crossed = 0
+        for _ in range(rounds):
+            quitter = Listener()
+            doomed = job(quitter, texts[5])
+            pool.submit(doomed)
+            if chance.random() < 0.5:
+                await asyncio.sleep(chance.uniform(0, 0.002))
+            pool.cancel(doomed)
+            heard = len(quitter.pcm)
+            n = chance.randrange(5)
+            crossed += await say(pool, texts[n]).end() != alone[n]
+            crossed += len(quitter.pcm) != heard
+        return crossed
+
     async def go() -> Reached:
-        chance = random.Random(4)
-        crossed, rounds = 0, count(10_000, scale, 300)
+        rounds = count(10_000, scale, 300) // 4
         async with pool_of("tone", 2, options={"seconds_per_word": 0.02}) as pool:
-            texts = {n: "word " * (n + 1) for n in range(6)}
-            alone = {n: await say(pool, text).end() for n, text in texts.items()}
-            for _ in range(rounds):
-                quitter = Listener()
-                doomed = job(quitter, texts[5])
-                pool.submit(doomed)
-                if chance.random() < 0.5:
-                    await asyncio.sleep(chance.uniform(0, 0.002))
-                pool.cancel(doomed)
-                heard = len(quitter.pcm)
-                n = chance.randrange(5)
-                crossed += await say(pool, texts[n]).end() != alone[n]
-                crossed += len(quitter.pcm) != heard
-        return Reached(f"{rounds} races: {crossed} crossed", not crossed)
+            alone = [await say(pool, text).end() for text in texts]
+            crossed = sum(await asyncio.gather(*[race(pool, alone, rounds) for _ in range(4)]))
+        return Reached(f"{4 * rounds} races: {crossed} crossed", not crossed)
 
     return _run(go())
 
 
 @line("barge-in, at the pool", "slot free p99 < 100 ms; neighbours byte-identical")
 def cancels(scale: float) -> Reached:
+    chance = random.Random(5)
+    frees: list[float] = []
+
+    async def cancel(pool: WorkerPool) -> None:
+        slots = pool.free_slots
+        doomed = job(Listener(), TEXT * 20)
+        pool.submit(doomed)
+        await asyncio.sleep(chance.uniform(0, 0.03))
+        before = time.perf_counter()
+        pool.cancel(doomed)
+        await until(lambda: pool.free_slots >= slots)
+        frees.append(time.perf_counter() - before)
+
+    async def alone(rounds: int) -> int:
+        async with pool_of("espeak") as pool:
+            for _ in range(rounds):
+                await cancel(pool)
+        return 0
+
+    async def among_others(rounds: int) -> int:
+        """How often the neighbour in the same batch sounded otherwise than alone."""
+        wrong = 0
+        async with pool_of("babble", options={"slots": 8, "step_ms": 3}) as pool:
+            expected = await say(pool, TEXT).end()
+            for _ in range(rounds):
+                neighbour = say(pool, TEXT)
+                await cancel(pool)
+                wrong += await neighbour.end() != expected
+        return wrong
+
     async def go() -> Reached:
-        chance = random.Random(5)
-        frees, wrong = [], 0
-        for backend, options in (("espeak", {}), ("babble", {"slots": 8, "step_ms": 3})):
-            async with pool_of(backend, options=options) as pool:
-                alone = await say(pool, TEXT).end()
-                for _ in range(count(1000, scale, 30)):
-                    slots = pool.free_slots
-                    neighbour = say(pool, TEXT) if backend == "babble" else None
-                    doomed = job(Listener(), TEXT * 20)
-                    pool.submit(doomed)
-                    await asyncio.sleep(chance.uniform(0, 0.03))
-                    before = time.perf_counter()
-                    pool.cancel(doomed)
-                    taken = 1 if neighbour is not None else 0
-                    while pool.free_slots < slots - taken:
-                        await asyncio.sleep(0)
-                    frees.append(time.perf_counter() - before)
-                    if neighbour is not None:
-                        wrong += await neighbour.end() != alone
+        rounds = count(1000, scale, 30)
+        many = [among_others(rounds // 3) for _ in range(3)]
+        wrong = sum(await asyncio.gather(alone(rounds), *many))
         figure = f"{len(frees)} cancels: slot free p99 {p99(frees) * 1e3:.1f} ms, {wrong} neighbours changed"
         return Reached(figure, not wrong, p99(frees) < 0.1)
 
