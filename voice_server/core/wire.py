@@ -127,6 +127,8 @@ _CONFIG_KEYS = frozenset(
     ]
 )
 _KEYS = _CONFIG_KEYS | {"token", "flush", "cancel", "played_ms", "done", "context", "preempt"}
+_FORMAT_KEYS = frozenset({"encoding", "sample_rate"})
+_RESUME_KEYS = frozenset({"session", "samples"})
 LANGUAGE_TAG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"  # what a BCP 47 tag looks like
 _MAX_NAME = 200
 T = TypeVar("T")
@@ -153,10 +155,7 @@ def parse(raw: str) -> tuple[str | None, list[Event]]:
 
 
 def _parse_object(obj: dict[str, Any]) -> tuple[str | None, list[Event]]:
-    for key in obj.keys() - _KEYS:
-        near = difflib.get_close_matches(key, _KEYS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(_KEYS))}"
-        raise _bad(f"unknown field {key[:_MAX_NAME]!r}{hint}")
+    _check_keys(obj, _KEYS)
     context = _typed(obj, "context", str)
     if context is not None and not 0 < len(context) <= _MAX_NAME:
         raise _bad(f"context: expected 1 to {_MAX_NAME} characters")
@@ -220,6 +219,7 @@ def parse_format(obj: object) -> AudioFormat:
         obj = {"encoding": obj}
     if not isinstance(obj, dict):
         raise _bad('format: expected {"encoding": "pcm_s16le", "sample_rate": 24000}')
+    _check_keys(obj, _FORMAT_KEYS, "format.")
     encoding, rate = obj.get("encoding", "pcm_s16le"), obj.get("sample_rate", SAMPLE_RATE)
     if encoding not in ENCODINGS:
         raise UnsupportedFormat(
@@ -234,10 +234,19 @@ def parse_format(obj: object) -> AudioFormat:
 
 
 def _parse_resume(obj: Mapping[str, Any]) -> Resume:
+    _check_keys(obj, _RESUME_KEYS, "resume.")
     session, samples = _typed(obj, "session", str), _typed(obj, "samples", int)
     if not session or samples is None or samples < 0:
         raise _bad('resume: expected {"session": "…", "samples": how many were received}')
     return Resume(session, samples)
+
+
+def _check_keys(obj: Mapping[str, Any], known: frozenset[str], where: str = "") -> None:
+    """Refuse a key that is not ``known``, so that a misspelt one is noticed."""
+    for key in obj.keys() - known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+        raise _bad(f"unknown field {where + key[:_MAX_NAME]!r}{hint}")
 
 
 def _typed(obj: Mapping[str, Any], key: str, cls: type[T]) -> T | None:
