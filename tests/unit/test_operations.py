@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from voice_server.core import errors as e
 from voice_server.web.errors import answer, answer_error, error_of
 from voice_server.web.operations import Body, Content, Operation, Upload, check, check_json
+from voice_server.web.speech import SpeechRequest
 
 TEXT = Content(("text/plain",), "words")
 
@@ -57,6 +58,19 @@ def test_a_wrong_field_is_named_with_what_was_expected(body: str, says: str) -> 
     error = mistake(body)
     assert (error.status, error.code) == (422, "invalid_request")
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('{"text": "x", "format": {"kbps": 8}}', "format.kbps › unknown field; known: bitrate, "),
+        ('{"text": "x", "format": {"sample_rate": "x"}}', "format.sample_rate › expected an int"),
+    ],
+)
+def test_a_field_of_what_may_be_a_name_or_a_map_is_told_too(body: str, says: str) -> None:
+    with pytest.raises(e.RequestError) as caught:
+        check_json(SpeechRequest, body.encode())
+    assert says in str(caught.value)
 
 
 def test_a_long_value_is_not_told_back_whole() -> None:

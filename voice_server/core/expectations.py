@@ -31,12 +31,13 @@ def schema_at(root: Schema, loc: Sequence[str]) -> Schema:
 
 
 def _resolve(root: Schema, schema: Schema) -> Schema:
-    """Follow ``$ref``, and look through the ``or null`` of optional values."""
+    """Follow ``$ref``; look through ``or null``, and ``or text`` where a map may stand too."""
     if "$ref" in schema:
         definition: Schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
         return _resolve(root, definition)
-    some = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
-    return _resolve(root, some[0]) if some else schema
+    some = [_resolve(root, option) for option in schema.get("anyOf", ())]
+    maps = [option for option in some if "properties" in option]
+    return next((option for option in maps + some if option.get("type") != "null"), schema)
 
 
 def expectation(root: Schema, schema: Schema) -> str:
