@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -181,6 +182,22 @@ def test_an_alias_is_another_name() -> None:
     aliases = {"alloy": "de", "obama": "maya_cloned"}
     assert resolve("alloy", "espeak", ESPEAK, VoiceIndex(), aliases=aliases) == {"speaker": "de"}
     assert "samples" in resolve("obama", "tone", TONE, VoiceIndex([MAYA]), aliases=aliases)
+
+
+def test_a_name_is_found_however_its_accents_are_written() -> None:
+    """Files from macOS have the accents of their names apart from the letters."""
+    dropped = Voice("cafe", unicodedata.normalize("NFD", "Café"), "dropped", samples=SAMPLES)
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "café")
+        assert resolve(name, "tone", TONE, VoiceIndex([dropped]))["digest"] == dropped.digest
+
+
+def test_a_voice_that_the_configuration_names_and_nobody_has_is_told_as_such() -> None:
+    aliases = {"nova": "enn-us"}
+    with pytest.raises(UnknownVoice, match=r"'enn-us'.*; backends\.yaml names it for 'nova'"):
+        resolve("nova", "espeak", ESPEAK, VoiceIndex(), aliases=aliases)
+    with pytest.raises(UnknownVoice, match=r"'enn-us'.*; backends\.yaml names it as the default"):
+        resolve(None, "espeak", ESPEAK, VoiceIndex(), default="enn-us")
 
 
 def test_an_unknown_voice_is_told_what_comes_near() -> None:

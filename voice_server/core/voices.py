@@ -179,7 +179,7 @@ class VoiceIndex:
 
         Raises UnknownVoice (``ambiguous_name``), which names their ids, where several have it.
         """
-        ids = self._names.get(name.casefold(), ())
+        ids = self._names.get(_folded(name), ())
         if len(ids) > 1:
             raise UnknownVoice(
                 f"{len(ids)} voices are called {name[:80]!r}; say which by its id: "
@@ -191,8 +191,8 @@ class VoiceIndex:
     def has_name(self, name: str, *, besides: str = "") -> bool:
         """Whether another voice than ``besides`` is called ``name``."""
         return any(
-            self._voices[voice_id].name.casefold() == name.casefold()
-            for voice_id in self._names.get(name.casefold(), ())
+            _folded(self._voices[voice_id].name) == _folded(name)
+            for voice_id in self._names.get(_folded(name), ())
             if voice_id != besides
         )
 
@@ -214,7 +214,12 @@ class VoiceIndex:
 
 
 def _name_keys(voice: Voice) -> set[str]:
-    return {text.casefold() for text in (voice.name, voice.display_name) if text}
+    return {_folded(text) for text in (voice.name, voice.display_name) if text}
+
+
+def _folded(name: str) -> str:
+    """What two ways of writing one name share: case, and accents that macOS writes apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def resolve(
@@ -234,7 +239,7 @@ def resolve(
     kept. Raises UnknownVoice, whose message says what comes near, which voices share the name, or
     which kind of backend can speak the voice.
     """
-    name = name or default
+    asked, name = name, name or default
     if not name:
         return {"speaker": info.default_speaker} if info.default_speaker else {}
     name = (aliases or {}).get(name, name)
@@ -246,7 +251,7 @@ def resolve(
         return {"speaker": speaker}
     voice = voice or voices.named(name) or voices.get(name.lower())
     if voice is None:
-        raise UnknownVoice(_unknown(name, backend, info, voices))
+        raise UnknownVoice(_unknown(name, backend, info, voices) + _configured(asked, name))
     if not voice.samples and not voice.design:
         raise UnknownVoice(
             f"voice {name!r} has no recording yet; add one with POST /profiles/{voice.id}/samples",
@@ -362,6 +367,13 @@ def _unknown(name: str, backend: str, info: BackendInfo, voices: VoiceIndex) -> 
         return f"backend {backend!r} has no voice {shown}; near it: {', '.join(close)}"
     has = _some(mine + speakers) or "none but its default"
     return f"backend {backend!r} has no voice {shown}; it has {has} (all: /voices)"
+
+
+def _configured(asked: str | None, name: str) -> str:
+    """Where ``name`` comes from if it is not what was ``asked`` for, to end a message with."""
+    if asked == name:
+        return ""
+    return f"; backends.yaml names it {f'for {asked!r}' if asked else 'as the default'}"
 
 
 def _some(ids: Sequence[str]) -> str:
