@@ -302,7 +302,8 @@ def open_wav(path: str) -> wave.Wave_write:
 
 
 async def open_socket(url: str, api_key: str | None) -> ClientConnection:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    key = (api_key or "").strip()  # a key from a file ends with a line break
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     # A proxy is for the world outside.
     proxy: Any = None if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1") else True
     try:

@@ -11,6 +11,7 @@ import typer
 
 from voice_server.cli.console import errors_told, parse_option
 from voice_server.cli.logs import JsonFormatter, TextFormatter, without_queries
+from voice_server.cli.remote import authorization
 from voice_server.cli.report import Report
 from voice_server.cli.serve import check_exposure, is_loopback
 from voice_server.cli.speak import tokens_of
@@ -84,6 +85,11 @@ def test_the_network_is_refused_without_a_key_and_the_remedy_is_named(host: str)
 
 def record(name: str, message: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord(name, logging.INFO, "file.py", 1, message, args, None)
+
+
+def test_a_key_from_a_file_is_shown_without_its_line_break() -> None:
+    assert authorization("secret\n") == {"Authorization": "Bearer secret"}
+    assert authorization("\n") == authorization(None) == {}
 
 
 def test_query_strings_never_reach_the_log() -> None:

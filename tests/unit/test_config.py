@@ -168,6 +168,25 @@ def test_a_wrong_flag_is_told_as_a_flag(tmp_path: Path) -> None:
         config(tmp_path, port=70000)
 
 
+def test_a_key_from_a_file_is_without_its_line_break(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICE_SERVER_API_KEY", "a secret\n")
+    key = config(tmp_path).settings.api_key
+    assert key is not None
+    assert key.get_secret_value() == "a secret"
+
+
+@pytest.mark.parametrize("key", [" ", "\n", "two\nlines"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("VOICE_SERVER_API_KEY", key)
+    with pytest.raises(ConfigError, match="VOICE_SERVER_API_KEY › expected a secret") as caught:
+        config(tmp_path)
+    assert "two" not in str(caught.value)
+
+
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
 from voice_server.cli.playback import Player, SoundFile, open_player
+from voice_server.cli.remote import authorization
 from voice_server.core.errors import ConfigError
 
 _PATIENCE = 60.0  # seconds between two pieces of an answer
@@ -66,7 +67,7 @@ def make_server(url: str, api_key: str | None) -> MCPServer[Any]:
     """The tools over a server at ``url``."""
     client = httpx2.AsyncClient(
         base_url=url,
-        headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+        headers=authorization(api_key),
         timeout=_PATIENCE,
     )
     tools = Tools(client, url)

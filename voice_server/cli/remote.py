@@ -17,7 +17,7 @@ def post(url: str, path: str, api_key: str | None, *, timeout: float = 600.0) ->
     """
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url} › expected something like http://127.0.0.1:8000")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    headers = authorization(api_key)
     request = Request(url.rstrip("/") + path, data=b"", headers=headers, method="POST")
     try:
         with urlopen(request, timeout=timeout) as response:
@@ -30,6 +30,13 @@ def post(url: str, path: str, api_key: str | None, *, timeout: float = 600.0) ->
         raise ConfigError(
             f"--url {url} › no server answers there ({reason}): start one with server.py"
         ) from None
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that shows a key, without the line break that its file ended with."""
+    # As UTF-8, which is what the server compares; clients of HTTP take headers for Latin-1.
+    key = (api_key or "").strip().encode().decode("latin-1")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _detail(error: HTTPError) -> str:

@@ -99,6 +99,16 @@ def _address(value: object) -> object:
     return f"{host}:{int(port)}"
 
 
+def _secret(value: object) -> object:
+    """A key, without the line break that the file it was kept in ends with: no header has one."""
+    if not isinstance(value, str):
+        return value
+    key = value.strip()
+    if not key or not key.isprintable():
+        raise ValueError("expected a secret that fits on one line")
+    return key
+
+
 class Settings(BaseSettings):
     """The server's settings. Each is the environment variable ``VOICE_SERVER_<NAME>``."""
 
@@ -119,7 +129,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=8000, description="TCP port to listen on; 0 takes a free one."
     )
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr, BeforeValidator(_secret)] | None = Field(
         default=None,
         description="Key that HTTP and WebSocket clients must present; unset is no key.",
     )
@@ -139,7 +149,7 @@ class Settings(BaseSettings):
     relay_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
         default="home", description="Name of this box at its relay."
     )
-    relay_key: SecretStr | None = Field(
+    relay_key: Annotated[SecretStr, BeforeValidator(_secret)] | None = Field(
         default=None, description="Key of this box, which the relay knows too. Never sent."
     )
     relay_ca: Path | None = Field(
