@@ -155,6 +155,30 @@ async def test_two_files_of_one_name_are_told_apart_by_a_problem(tmp_path: Path)
         assert pitch_of(heard(catalogue, "twin")) == pytest.approx(150, abs=1)
 
 
+async def test_a_second_file_of_a_name_never_takes_it_away(tmp_path: Path) -> None:
+    """`Twin.wav` stands before `twin.wav` in every list, but it came later."""
+    async with watched(tmp_path) as (folder, catalogue):
+        (folder / "twin.wav").write_bytes(wav(pitch=150))
+        await until(lambda: "twin" in catalogue)
+        (folder / "Twin.wav").write_bytes(wav(pitch=300))
+        await until(lambda: catalogue.problems)
+        assert [Path(path).name for path in catalogue.problems] == ["Twin.wav"]
+        assert pitch_of(heard(catalogue, "twin")) == pytest.approx(150, abs=1)
+    async with watched(tmp_path) as (_, catalogue):
+        assert pitch_of(heard(catalogue, "twin")) == pytest.approx(150, abs=1)
+        assert [Path(path).name for path in catalogue.problems] == ["Twin.wav"]
+
+
+async def test_a_name_that_is_no_text_is_a_problem_that_can_be_told(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (folder, catalogue):
+        Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.wav")).write_bytes(wav())
+        await until(lambda: catalogue.problems)
+        (problem,) = catalogue.problems.values()
+        assert problem.path.encode().endswith(b"/caf\xef\xbf\xbd.wav")
+        assert "UTF-8" in problem.reason
+        assert not catalogue.voices()
+
+
 async def test_a_dropped_file_never_replaces_a_voice_of_another_door(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "data")
     cloned = Voice("maya", "Maya", "cloned", samples=(Sample("s", "/x.wav", "00"),))

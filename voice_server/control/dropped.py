@@ -149,12 +149,12 @@ class DroppedVoices:
             and time.time() - max(signature[1], signature[3]) / 1e9 < _SETTLING
         }
         self._seen = there
-        changed = [
+        changed = sorted(
             name
             for name, signature in there.items()
             if name not in growing
             and (name not in self._files or self._files[name].signature != signature)
-        ]
+        )
         for start in range(0, len(changed), os.cpu_count() or 1):
             some = changed[start : start + (os.cpu_count() or 1)]
             made = await asyncio.gather(
@@ -198,6 +198,12 @@ class DroppedVoices:
         """Decode one file, in a thread."""
         path = self.folder / name
         made = _File(signature)
+        if not _is_text(name):
+            shown = os.fsencode(path).decode(errors="replace")
+            reason = "its name is not UTF-8; rename it"
+            made.problem = Problem(shown, reason, "bad_name")
+            logger.warning("%s: %s", shown, reason)
+            return made
         try:
             transcript = self._transcript(path) if signature[3] else None
         except VoiceServerError as exc:
@@ -243,7 +249,8 @@ class DroppedVoices:
         """Make the catalogue show what the folder holds now."""
         ids: dict[str, str] = {}
         problems: dict[str, Problem] = {}
-        for name in sorted(self._files):
+        # Who came first keeps the name.
+        for name in self._files:
             file = self._files[name]
             if name not in there:
                 continue
@@ -293,6 +300,15 @@ class DroppedVoices:
             for name, file in files.items()
             if file.sample and not file.problem and Path(file.sample.path).is_file()
         }
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8, so that it can be told to anybody."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _file(row: dict[str, Any]) -> _File:
