@@ -181,6 +181,12 @@ def test_what_is_not_there_is_answered_in_the_same_shape(
         assert answer.headers["allow"] in answer.json()["detail"]
 
 
+def test_a_socket_that_is_asked_as_a_page_says_what_it_is(http: httpx.Client) -> None:
+    answer = http.get("/stream-tokens")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("/stream-tokens is a WebSocket: connect to it with")
+
+
 def test_a_fault_of_ours_is_logged_and_not_told(
     server: Server,
     http: httpx.Client,

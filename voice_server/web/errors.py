@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -118,6 +118,8 @@ async def answer_http_error(request: Request, exc: Exception) -> Response:
     detail = str(exc.detail)
     if exc.status_code == 404:
         detail = f"there is no {path} here; /docs lists what there is"
+        if _is_socket(request):
+            detail = f"{path} is a WebSocket: connect to it with ws:// or wss://"
     elif exc.status_code == 405:
         # Each route of a path knows its own methods alone.
         headers["Allow"] = allowed = ", ".join(sorted(_methods(request)))
@@ -178,6 +180,16 @@ def _methods(request: Request) -> set[str]:
         if isinstance(route, Route) and route.path_regex.match(request.url.path):
             found |= route.methods or set()
     return found
+
+
+def _is_socket(request: Request) -> bool:
+    """Whether a WebSocket has this path; the route that takes any path is none."""
+    return any(
+        isinstance(route, WebSocketRoute)
+        and not route.path.startswith("/{")
+        and route.path_regex.match(request.url.path)
+        for route in request.app.routes
+    )
 
 
 def _classes() -> dict[str, type[VoiceServerError]]:
