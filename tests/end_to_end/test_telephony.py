@@ -29,7 +29,8 @@ def samples(http: httpx.Client, text: str = TEXT) -> int:
 @contextmanager
 def call(server: Server, query: str = "") -> Iterator[ClientConnection]:
     address = f"{server.ws}/telephony/jambonz?model=espeak&voice=en-us{query}"
-    with connect(address, open_timeout=PATIENCE) as socket:
+    # A phone reads while it hangs up: one that stops reading has ten seconds until it is cut off.
+    with connect(address, open_timeout=PATIENCE, max_queue=None) as socket:
         yield socket
 
 
