@@ -55,12 +55,22 @@ CAN_BE_WRONG = [
     or any(p["in"] == "query" for p in operation.get("parameters", ()))
 ]
 # The tone backend neither designs voices nor writes down speech.
-REFUSED = ("POST /api/v1/tts/design", "POST /transcribe")
+REFUSED = (
+    "POST /api/v1/tts/design",
+    "POST /transcribe",
+    "POST /openai/v1/audio/transcriptions",
+)
 
 # What is set to something that exists, and what to something usual.
-NAMING = {"profile_id", "voice_id", "voice", "items", "backend", "language"}
+NAMING = {"profile_id", "voice_id", "voice", "items", "backend", "language", "model", "model_id"}
+RECORDINGS = {"file", "audio", "audio_file", "audio_sample", "clip", "files"}
 PLAIN = {
     "text": "Hello.",
+    "input": "Hello.",
+    "transcript": "Hello.",
+    "message": {"type": "voice-request", "text": "Hello.", "sampleRate": 8_000},
+    "language_code": "en",
+    "response_format": "wav",
     "response_text": "Hello.",
     "sample_text": "Hello.",
     "voice_name": "Somebody",
@@ -72,6 +82,9 @@ PLAIN = {
     "instructions": None,
     "model_size": "",
 }
+
+# What is better left out, where it may be.
+OPTIONAL = {"output_format", "encoding", "container", "bit_rate", "callback", "speed"}
 
 generated = settings(
     max_examples=15,
@@ -121,7 +134,10 @@ class Existing:
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
-        self._cached: dict[str, Any] = {"name": "tone", "backend": "tone", "language": "en"}
+        self._cached: dict[str, Any] = {
+            **dict.fromkeys(("name", "backend", "model", "model_id"), "tone"),
+            "language": "en",
+        }
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._cached:
@@ -193,10 +209,13 @@ class Existing:
                 continue
             for name in values.keys() & NAMING:
                 values[name] = self[name]
-            for name in values.keys() & {"file", "audio", "audio_file"}:
-                values[name] = self["package" if case.path.endswith("/import") else "recording"]
+            for name in values.keys() & RECORDINGS:
+                file = self["package" if case.path.endswith("/import") else "recording"]
+                values[name] = [file] if name == "files" else file
             for name in values.keys() & PLAIN.keys() if is_plain else ():
                 values[name] = PLAIN[name]
+            for name in values.keys() & OPTIONAL if is_plain else ():
+                del values[name]
             if is_plain and case.method == "POST" and "name" in values:
                 values["name"] = f"Name {secrets.token_hex(8)}"
             if is_plain and case.path.endswith("/clone") and "voice_id" in values:

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from starlette.types import Scope
 
-from voice_server.core.errors import InvalidRequest, RateLimited, Unauthorized, UnknownVoice
-from voice_server.web.vendors.errors import refusal
-from voice_server.web.vendors.mount import Mount
+from voice_server.core.errors import (
+    InvalidRequest,
+    RateLimited,
+    Unauthorized,
+    UnknownVoice,
+    VoiceServerError,
+)
+from voice_server.web.vendors.errors import refusal, refusal_model, refusal_status
+from voice_server.web.vendors.mount import VENDORS, Mount
 
 
 def seen(path: str, *headers: tuple[bytes, bytes]) -> tuple[str, str]:
@@ -85,3 +91,15 @@ def test_a_refusal_is_what_the_vendor_would_say() -> None:
         "request_id": "n",
     }
     assert refusal("cartesia", UnknownVoice("gone"), "n")[1]["error_code"] == "unknown_voice"
+
+
+def errors_of(cls: type[VoiceServerError]) -> list[type[VoiceServerError]]:
+    return [cls, *(found for below in cls.__subclasses__() for found in errors_of(below))]
+
+
+@pytest.mark.parametrize("vendor", [*VENDORS, "telephony"])
+def test_every_refusal_has_the_status_and_the_body_that_the_document_says(vendor: str) -> None:
+    for error in errors_of(VoiceServerError):
+        status, body, _ = refusal(vendor, error("field › what was expected"), "req_1")
+        assert status == refusal_status(vendor, error.status)
+        refusal_model(vendor, error.status).model_validate(body, strict=True, extra="forbid")

@@ -31,20 +31,22 @@ _ABOUT = """\
 Text goes in, speech comes out, while both are still being made.
 
 The WebSockets are described in docs/protocol.md: `/stream-tokens` takes a language model's tokens,
-`/stream?text=…` a whole text. A refusal or failure is `{"detail", "code", "retryable"}`.
+`/stream?text=…` a whole text. A refusal or failure is `{"detail", "code", "retryable"}`, or, where
+another vendor's client asks, what that vendor would answer. Vendors' operations stand here under
+`/openai`, `/elevenlabs`, `/deepgram` and `/cartesia`; docs/clients says when that may be left out.
 """
 
 Asked = tuple[Any, JsonSchemaMode]  # a model, and whether it is asked for or answered
 
 
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of every described Operation among ``routes``."""
-    operations = [r for r in routes if isinstance(r, Operation) and r.is_described]
+    """The OpenAPI 3.1 document of every Operation among ``routes``."""
+    operations = [route for route in routes if isinstance(route, Operation)]
     models: dict[Asked, None] = dict.fromkeys([(Problem, "serialization"), *_models(operations)])
     names, schemas = models_json_schema(list(models), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = _PARAMETER.sub(r"{\1}", operation.path)
+        path = _PARAMETER.sub(r"{\1}", operation.described_path)
         paths.setdefault(path, {})[operation.method.lower()] = _described(operation, names)
     return {
         "openapi": "3.1.0",
@@ -79,11 +81,14 @@ def _models(operations: Iterable[Operation]) -> Iterable[Asked]:
         for answer in operation.answers.values():
             if not isinstance(answer, Content):
                 yield answer, "serialization"
+        for _, model in map(operation.refused, _errors(operation)):
+            if model is not None:
+                yield model, "serialization"
 
 
 def _described(operation: Operation, names: Names) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": f"{operation.handler.__module__.rpartition('.')[2]}_{operation.name}",
+        "operationId": operation.operation_id,
         "summary": operation.summary,
         "tags": [operation.tag],
         "responses": _responses(operation, names),
@@ -140,11 +145,12 @@ def _responses(operation: Operation, names: Names) -> dict[str, Any]:
             content = {"application/json": {"schema": names[answer, "serialization"]}}
             description = (answer.__doc__ or "").strip().partition("\n")[0]
         responses[str(status)] = {"description": description, "content": content}
-    problem = {"application/json": {"schema": names[Problem, "serialization"]}}
-    for status in sorted(_errors(operation)):
-        if str(status) not in responses:
-            said = {"description": HTTPStatus(status).phrase, "content": problem}
-            responses[str(status)] = said
+    for status, model in map(operation.refused, _errors(operation)):
+        schema = names[model or Problem, "serialization"]
+        said = {"description": HTTPStatus(status).phrase}
+        responses.setdefault(
+            str(status), {**said, "content": {"application/json": {"schema": schema}}}
+        )
     return dict(sorted(responses.items()))
 
 

@@ -57,14 +57,12 @@ class Content:
 
 
 class Operation(Route):
-    """One operation; ``is_described`` in /openapi.json.
+    """One operation, which /openapi.json describes.
 
     ``errors``: statuses it answers beside those that follow from ``body``, ``form``, ``query``.
 
     ``max_body``: bytes, or what tells them from the request; a longer body is answered 413.
     """
-
-    is_described = True
 
     def __init__(
         self,
@@ -99,6 +97,19 @@ class Operation(Route):
     def description(self) -> str:
         lines = (self.handler.__doc__ or "").strip().partition("\n")[2].split("\n")
         return "\n".join(line.strip() for line in lines).strip()
+
+    @property
+    def described_path(self) -> str:
+        """Where whoever reads the document finds it."""
+        return self.path
+
+    @property
+    def operation_id(self) -> str:
+        return f"{self.handler.__module__.rpartition('.')[2]}_{self.name}"
+
+    def refused(self, status: int) -> tuple[int, type[BaseModel] | None]:
+        """How an error of ``status`` is answered: its status and body, None for the usual one."""
+        return status, None
 
     async def _serve(self, request: Request) -> Response:
         checked: list[BaseModel] = []

@@ -11,29 +11,38 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from voice_server.audio.encode import Encoder
 from voice_server.audio.formats import sound_format
 from voice_server.core.delivery import Frame
 from voice_server.speech.service import SpeechService
+from voice_server.web.operations import Content
 from voice_server.web.sound import Items, SpokenTurn, check_text, codec
 from voice_server.web.vendors.asking import configuration
 from voice_server.web.vendors.cartesia_messages import MODELS, Asked, word_timestamps
 from voice_server.web.vendors.cartesia_socket import CartesiaTranslation
 from voice_server.web.vendors.errors import request_id
-from voice_server.web.vendors.operation import SOUND, VendorOperation, VendorSocket
+from voice_server.web.vendors.operation import SPEECH_ERRORS, VendorOperation, VendorSocket, sound
 
 VENDOR: Final = "cartesia"
 
 
-class SpeechRequest(Asked):
+class CartesiaSpeech(Asked):
     """The body of a request."""
 
     transcript: str
     context_id: str | None = None
+
+
+class Status(BaseModel):
+    """Somebody is there."""
+
+    ok: bool = True
+    version: str = "1"
 
 
 class _Events(SpokenTurn):
@@ -76,7 +85,7 @@ class _Events(SpokenTurn):
         return f"event: {kind}\ndata: {json.dumps(message)}\n\n".encode()
 
 
-async def _items(request: Request, body: SpeechRequest) -> Items:
+async def _items(request: Request, body: CartesiaSpeech) -> Items:
     service: SpeechService = request.app.state.speech
     check_text(service, body.transcript, "transcript")
     asked = await configuration(
@@ -92,14 +101,14 @@ async def _items(request: Request, body: SpeechRequest) -> Items:
     return service.speak(body.transcript, asked, tenant, door=VENDOR)
 
 
-async def speak(request: Request, body: SpeechRequest) -> Response:
+async def speak(request: Request, body: CartesiaSpeech) -> Response:
     """Speak a text."""
     deadline = request.app.state.speech.limits.send_deadline
     encoder = await codec(body.output_format.resolved())
     return SpokenTurn(await _items(request, body), encoder, deadline)
 
 
-async def speak_events(request: Request, body: SpeechRequest) -> Response:
+async def speak_events(request: Request, body: CartesiaSpeech) -> Response:
     """Speak a text, as server-sent events."""
     deadline = request.app.state.speech.limits.send_deadline
     fmt = body.output_format.samples()
@@ -107,9 +116,9 @@ async def speak_events(request: Request, body: SpeechRequest) -> Response:
     return _Events(await _items(request, body), encoder, deadline, body.context_id)
 
 
-async def status(request: Request) -> Response:
+async def status(request: Request) -> Status:
     """An answer for clients that ask whether somebody is there."""
-    return JSONResponse({"ok": True, "version": "1"})
+    return Status()
 
 
 async def _socket(connection: HTTPConnection) -> CartesiaTranslation:
@@ -125,13 +134,20 @@ def routes() -> list[BaseRoute]:
         service: SpeechService = request.app.state.speech
         return 12 * service.limits.max_turn_chars + 65_536
 
+    events = {200: Content(("text/event-stream",), "Events: chunk, timestamps, done")}
     return [
         *(
             VendorOperation(
-                *(VENDOR, "POST", path, handler, SOUND), body=SpeechRequest, max_body=max_body
+                *(VENDOR, "POST", path, handler, answers),
+                body=CartesiaSpeech,
+                errors=SPEECH_ERRORS,
+                max_body=max_body,
             )
-            for path, handler in (("/tts/bytes", speak), ("/tts/sse", speak_events))
+            for path, handler, answers in (
+                ("/tts/bytes", speak, sound()),
+                ("/tts/sse", speak_events, events),
+            )
         ),
-        VendorOperation(VENDOR, "GET", "/", status),
+        VendorOperation(VENDOR, "GET", "/", status, {200: Status}),
         VendorSocket(VENDOR, "/tts/websocket", _socket),
     ]

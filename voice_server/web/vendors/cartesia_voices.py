@@ -5,11 +5,10 @@ https://docs.cartesia.ai/api-reference/voices
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from voice_server.control.plane import ControlPlane
@@ -17,7 +16,7 @@ from voice_server.core.errors import UnknownVoice
 from voice_server.core.voices import Voice
 from voice_server.web.operations import Upload
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
-from voice_server.web.vendors.operation import Body, VendorOperation
+from voice_server.web.vendors.operation import CLONING_ERRORS, Body, VendorOperation
 from voice_server.web.voices import every_voice
 
 _LONG_AGO: Final = "1970-01-01T00:00:00Z"  # of voices that came with an engine
@@ -33,7 +32,7 @@ class VoicesQuery(Body):
     is_owner: bool | None = Field(default=None, description="Those that were made here.")
 
 
-class CloneForm(Body):
+class CartesiaClip(Body):
     """A recording that becomes a voice."""
 
     clip: Upload
@@ -42,7 +41,44 @@ class CloneForm(Body):
     language: str | None = None
 
 
-async def voices(request: Request, query: VoicesQuery) -> Response:
+class Locale(BaseModel):
+    """A language that a voice speaks."""
+
+    locale: str
+    is_native: bool = True
+
+
+class CartesiaVoice(BaseModel):
+    """A voice."""
+
+    id: str
+    name: str
+    tagline: str = ""
+    description: str
+    language: str
+    locales: list[Locale]
+    created_at: str
+    is_owner: bool
+    access: Literal["private", "public"]
+    visibility: Literal["owner", "all"]
+
+
+class CartesiaVoices(BaseModel):
+    """A page of voices."""
+
+    object: Literal["list"] = "list"
+    data: list[CartesiaVoice]
+    has_more: bool
+
+
+class ClonedVoice(CartesiaVoice):
+    """The voice that was made."""
+
+    user_id: str = ""
+    is_public: bool = False
+
+
+async def voices(request: Request, query: VoicesQuery) -> CartesiaVoices:
     """A page of voices. Behind the last one there is nothing: the SDK asks until then."""
     found = _found(request)
     if query.q:
@@ -59,19 +95,19 @@ async def voices(request: Request, query: VoicesQuery) -> Response:
         end = start + query.limit
     page = [_told(voice) for voice in found[start:end]]
     has_more = start > 0 if query.ending_before is not None else end < len(found)
-    return JSONResponse({"object": "list", "data": page, "has_more": has_more})
+    return CartesiaVoices(data=page, has_more=has_more)
 
 
-async def voice(request: Request) -> Response:
+async def voice(request: Request) -> CartesiaVoice:
     """One voice."""
     wanted: str = request.path_params["voice_id"]
     for found in _found(request):
         if found.id == wanted:
-            return JSONResponse(_told(found))
+            return _told(found)
     raise _unknown(wanted)
 
 
-async def clone(request: Request, form: CloneForm) -> Response:
+async def clone(request: Request, form: CartesiaClip) -> ClonedVoice:
     """Make a voice of a recording."""
     plane: ControlPlane = request.app.state.control
     made = await plane.cloning.clone(
@@ -81,8 +117,7 @@ async def clone(request: Request, form: CloneForm) -> Response:
         language=form.language or "",
         source="cartesia",
     )
-    told = _told(made.voice)
-    return JSONResponse({**told, "user_id": "", "is_public": False})
+    return ClonedVoice.model_validate(_told(made.voice).model_dump())
 
 
 def _found(request: Request) -> list[Voice]:
@@ -105,21 +140,20 @@ def _unknown(wanted: str) -> UnknownVoice:
     return UnknownVoice(f"there is no voice {wanted[:80]!r}; GET /voices lists all")
 
 
-def _told(voice: Voice) -> dict[str, Any]:
+def _told(voice: Voice) -> CartesiaVoice:
     is_ours = voice.kind != "builtin"
     tag = voice.language or "en"
-    return {
-        "id": voice.id,
-        "name": voice.display_name or voice.name,
-        "tagline": "",
-        "description": voice.description,
-        "language": tag.split("-")[0],
-        "locales": [{"locale": tag, "is_native": True}],
-        "created_at": voice.created_at or _LONG_AGO,
-        "is_owner": is_ours,
-        "access": "private" if is_ours else "public",
-        "visibility": "owner" if is_ours else "all",
-    }
+    return CartesiaVoice(
+        id=voice.id,
+        name=voice.display_name or voice.name,
+        description=voice.description,
+        language=tag.split("-")[0],
+        locales=[Locale(locale=tag)],
+        created_at=voice.created_at or _LONG_AGO,
+        is_owner=is_ours,
+        access="private" if is_ours else "public",
+        visibility="owner" if is_ours else "all",
+    )
 
 
 def routes() -> list[BaseRoute]:
@@ -127,7 +161,12 @@ def routes() -> list[BaseRoute]:
         return VendorOperation("cartesia", *said, **more)
 
     return [
-        operation("GET", "/voices", voices, query=VoicesQuery),
-        operation("POST", "/voices/clone", clone, form=CloneForm, max_body=MAX_UPLOAD),
-        operation("GET", "/voices/{voice_id}", voice),
+        operation("GET", "/voices", voices, {200: CartesiaVoices}, query=VoicesQuery, errors=[404]),
+        operation(
+            *("POST", "/voices/clone", clone, {200: ClonedVoice}),
+            form=CartesiaClip,
+            errors=CLONING_ERRORS,
+            max_body=MAX_UPLOAD,
+        ),
+        operation("GET", "/voices/{voice_id}", voice, {200: CartesiaVoice}, errors=[404]),
     ]

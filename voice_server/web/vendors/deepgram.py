@@ -24,7 +24,13 @@ from voice_server.web.vendors.channel import DEFAULTS
 from voice_server.web.vendors.deepgram_flux import FluxTranslation
 from voice_server.web.vendors.deepgram_speak import SpeakTranslation
 from voice_server.web.vendors.errors import request_id
-from voice_server.web.vendors.operation import SOUND, Body, VendorOperation, VendorSocket
+from voice_server.web.vendors.operation import (
+    SPEECH_ERRORS,
+    Body,
+    VendorOperation,
+    VendorSocket,
+    sound,
+)
 
 VENDOR: Final = "deepgram"
 MODELS: Final = re.compile(r"(aura|flux)(-[\w.]+)+")
@@ -67,7 +73,7 @@ class SpeakQuery(Body):
         return wire.parse_format({"encoding": encoding, "sample_rate": self.sample_rate or rate})
 
 
-class SpeakBody(Body):
+class DeepgramText(Body):
     """The body of a request."""
 
     text: str
@@ -99,7 +105,7 @@ async def _asked(
     return asked
 
 
-async def speak(request: Request, query: SpeakQuery, body: SpeakBody) -> Response:
+async def speak(request: Request, query: SpeakQuery, body: DeepgramText) -> Response:
     """Speak a text."""
     service: SpeechService = request.app.state.speech
     if query.callback is not None:
@@ -144,9 +150,10 @@ def routes() -> list[BaseRoute]:
     return [
         *(
             VendorOperation(
-                *(VENDOR, "POST", path, speak, SOUND),
+                *(VENDOR, "POST", path, speak, sound()),
                 query=SpeakQuery,
-                body=SpeakBody,
+                body=DeepgramText,
+                errors=SPEECH_ERRORS,
                 max_body=max_body,
             )
             for path in ("/v1/speak", "/v2/speak")

@@ -6,15 +6,14 @@ https://elevenlabs.io/docs/api-reference
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from voice_server.audio.encode import Encoder
@@ -24,10 +23,11 @@ from voice_server.core.delivery import Frame
 from voice_server.core.errors import UnsupportedFormat
 from voice_server.speech.service import SpeechService
 from voice_server.web.errors import error_of
+from voice_server.web.operations import Content
 from voice_server.web.sound import Items, SpokenTurn, check_text, codec
 from voice_server.web.vendors.alignment import Alignment, Character
 from voice_server.web.vendors.asking import configuration
-from voice_server.web.vendors.operation import SOUND, Body, VendorOperation
+from voice_server.web.vendors.operation import SPEECH_ERRORS, Body, VendorOperation, sound
 
 MODELS: Final = re.compile(r"eleven_\w+")
 DEFAULT_FORMAT: Final = "mp3_44100_128"
@@ -47,7 +47,7 @@ class VoiceSettings(Body):
     speed: float | None = Field(default=None, ge=0.25, le=4)
 
 
-class SpeechRequest(Body):
+class ElevenLabsSpeech(Body):
     """The body of every ``POST /v1/text-to-speech/…``."""
 
     text: str
@@ -60,6 +60,22 @@ class SoundQuery(Body):
     """Its query."""
 
     output_format: str = DEFAULT_FORMAT
+
+
+class Times(BaseModel):
+    """When each character is heard."""
+
+    characters: list[str]
+    character_start_times_seconds: list[float]
+    character_end_times_seconds: list[float]
+
+
+class TimedSound(BaseModel):
+    """Sound, and when its characters are heard; null where the backend does not know."""
+
+    audio_base64: str
+    alignment: Times | None
+    normalized_alignment: Times | None
 
 
 def output_format(name: str) -> Format:
@@ -75,7 +91,7 @@ def output_format(name: str) -> Format:
 
 
 async def asked_for(
-    connection: HTTPConnection, body: SpeechRequest, *, timestamps: bool = False
+    connection: HTTPConnection, body: ElevenLabsSpeech, *, timestamps: bool = False
 ) -> wire.Configure:
     """The configuration that ``body`` and the voice in the path ask for."""
     settings = body.voice_settings
@@ -90,7 +106,7 @@ async def asked_for(
     )
 
 
-async def _items(request: Request, body: SpeechRequest, *, timestamps: bool = False) -> Items:
+async def _items(request: Request, body: ElevenLabsSpeech, *, timestamps: bool = False) -> Items:
     service: SpeechService = request.app.state.speech
     check_text(service, body.text)
     asked = await asked_for(request, body, timestamps=timestamps)
@@ -98,7 +114,7 @@ async def _items(request: Request, body: SpeechRequest, *, timestamps: bool = Fa
     return service.speak(body.text, asked, tenant, door="elevenlabs")
 
 
-async def speak(request: Request, query: SoundQuery, body: SpeechRequest) -> Response:
+async def speak(request: Request, query: SoundQuery, body: ElevenLabsSpeech) -> Response:
     """Speak a text; the answer grows while it is made."""
     encoder = await codec(output_format(query.output_format))
     items = await _items(request, body)
@@ -126,26 +142,23 @@ class _Lines(SpokenTurn):
 
     def _line(self, sound: bytes) -> bytes:
         characters, self._characters = self._characters, []
-        return json.dumps(_timed(sound, characters)).encode() + b"\n"
+        return _timed(sound, characters).model_dump_json().encode() + b"\n"
 
 
-def _timed(sound: bytes, characters: Sequence[Character]) -> dict[str, Any]:
+def _timed(sound: bytes, characters: Sequence[Character]) -> TimedSound:
     alignment = None
     if characters:
-        alignment = {
-            "characters": [character.char for character in characters],
-            "character_start_times_seconds": [each.start / 1000 for each in characters],
-            "character_end_times_seconds": [each.end / 1000 for each in characters],
-        }
-    return {
-        "audio_base64": base64.b64encode(sound).decode(),
-        "alignment": alignment,
-        "normalized_alignment": alignment,
-    }
+        alignment = Times(
+            characters=[each.char for each in characters],
+            character_start_times_seconds=[each.start / 1000 for each in characters],
+            character_end_times_seconds=[each.end / 1000 for each in characters],
+        )
+    audio = base64.b64encode(sound).decode()
+    return TimedSound(audio_base64=audio, alignment=alignment, normalized_alignment=alignment)
 
 
 async def stream_with_timestamps(
-    request: Request, query: SoundQuery, body: SpeechRequest
+    request: Request, query: SoundQuery, body: ElevenLabsSpeech
 ) -> Response:
     """Speak a text; each line of the answer tells when its characters are heard."""
     encoder = await codec(output_format(query.output_format))
@@ -154,8 +167,8 @@ async def stream_with_timestamps(
 
 
 async def speak_with_timestamps(
-    request: Request, query: SoundQuery, body: SpeechRequest
-) -> Response:
+    request: Request, query: SoundQuery, body: ElevenLabsSpeech
+) -> TimedSound:
     """Speak a text, and tell when each of its characters is heard."""
     encoder = await codec(output_format(query.output_format))
     alignment, characters, sound = Alignment(), list[Character](), bytearray()
@@ -168,7 +181,7 @@ async def speak_with_timestamps(
             elif item["type"] == "words":
                 characters += alignment.spread(item)
     sound += encoder.finish()
-    return JSONResponse(_timed(bytes(sound), characters))
+    return _timed(bytes(sound), characters)
 
 
 def routes() -> list[BaseRoute]:
@@ -177,12 +190,19 @@ def routes() -> list[BaseRoute]:
         service: SpeechService = request.app.state.speech
         return 12 * service.limits.max_turn_chars + 65_536
 
-    spoken: dict[str, Any] = {"query": SoundQuery, "body": SpeechRequest, "max_body": max_body}
-    path = "/v1/text-to-speech/{voice_id}"
-    post = ("elevenlabs", "POST")
+    def operation(path: str, *said: Any) -> BaseRoute:
+        return VendorOperation(
+            *("elevenlabs", "POST", f"/v1/text-to-speech/{{voice_id}}{path}", *said),
+            query=SoundQuery,
+            body=ElevenLabsSpeech,
+            errors=SPEECH_ERRORS,
+            max_body=max_body,
+        )
+
+    lines = {200: Content(("application/json",), "Sound and its times, one object a line")}
     return [
-        VendorOperation(*post, path, speak, SOUND, **spoken),
-        VendorOperation(*post, f"{path}/stream", speak, SOUND, **spoken),
-        VendorOperation(*post, f"{path}/with-timestamps", speak_with_timestamps, **spoken),
-        VendorOperation(*post, f"{path}/stream/with-timestamps", stream_with_timestamps, **spoken),
+        operation("", speak, sound()),
+        operation("/stream", speak, sound()),
+        operation("/with-timestamps", speak_with_timestamps, {200: TimedSound}),
+        operation("/stream/with-timestamps", stream_with_timestamps, lines),
     ]

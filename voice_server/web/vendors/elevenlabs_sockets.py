@@ -21,8 +21,8 @@ from voice_server.web.operations import check
 from voice_server.web.vendors.alignment import Alignment, Character
 from voice_server.web.vendors.channel import Ours, Translation, json_object
 from voice_server.web.vendors.elevenlabs import (
+    ElevenLabsSpeech,
     SoundQuery,
-    SpeechRequest,
     VoiceSettings,
     asked_for,
     output_format,
@@ -241,7 +241,7 @@ def _error(name: str | None, message: Ours) -> str:
 async def _translation(kind: type[StreamInput], connection: HTTPConnection) -> Translation:
     query = check(SocketQuery, dict(connection.query_params))
     fmt = output_format(query.output_format)
-    body = SpeechRequest(text="", model_id=query.model_id, language_code=query.language_code)
+    body = ElevenLabsSpeech(text="", model_id=query.model_id, language_code=query.language_code)
     asked = await asked_for(connection, body, timestamps=True)
     audio = wire.AudioFormat(fmt.encoding, fmt.sample_rate)
     return kind(replace(asked, format=audio), query)

@@ -6,9 +6,21 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.types import Scope
 
 from voice_server.core.errors import VoiceServerError
+from voice_server.web.vendors.problems import (
+    CartesiaProblem,
+    DeepgramProblem,
+    ElevenLabsDetail,
+    ElevenLabsField,
+    ElevenLabsInvalid,
+    ElevenLabsProblem,
+    OpenAIError,
+    OpenAIProblem,
+    PlainProblem,
+)
 
 # The header under which each vendor's clients find the number of a request.
 ID_HEADERS: Final[Mapping[str, str]] = {
@@ -36,49 +48,61 @@ def refusal(
     vendor: str, error: VoiceServerError, number: str
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers of an answer to a client of ``vendor``; ``number``: request_id."""
-    status = _STATUS.get(vendor, {}).get(error.status, error.status)
-    body = _BODIES.get(vendor, _plain)(error, status, number)
-    return status, body, {ID_HEADERS.get(vendor, "x-request-id"): number}
+    status = refusal_status(vendor, error.status)
+    problem = _PROBLEMS.get(vendor, _plain)(error, status, number)
+    headers = {ID_HEADERS.get(vendor, "x-request-id"): number}
+    return status, problem.model_dump(mode="json"), headers
 
 
-def _openai(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
-    """https://platform.openai.com/docs/guides/error-codes"""
+def refusal_status(vendor: str, status: int) -> int:
+    """The status with which ``vendor`` would answer an error of ``status``."""
+    return _STATUS.get(vendor, {}).get(status, status)
+
+
+def refusal_model(vendor: str, status: int) -> type[BaseModel]:
+    """The body of such an answer."""
+    if vendor == "elevenlabs" and status == 422:
+        return ElevenLabsInvalid
+    return _MODELS.get(vendor, PlainProblem)
+
+
+def _openai(error: VoiceServerError, status: int, number: str) -> OpenAIProblem:
     kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
         status, "server_error" if status >= 500 else "invalid_request_error"
     )
     code = {401: "invalid_api_key"}.get(status) or _CODES.get(error.code, error.code)
     param = _field(error) or _PARAMS.get(error.code)
-    return {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
+    told = OpenAIError(message=str(error), type=kind, param=param, code=code)
+    return OpenAIProblem(error=told)
 
 
-def _elevenlabs(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
-    """https://elevenlabs.io/docs/eleven-api/resources/errors; a 422 lists the fields."""
+def _elevenlabs(
+    error: VoiceServerError, status: int, number: str
+) -> ElevenLabsProblem | ElevenLabsInvalid:
     if status == 422:
         loc = ["body", *(_field(error) or "").split(".")]
-        return {"detail": [{"loc": loc, "msg": str(error), "type": "value_error"}]}
+        field = ElevenLabsField(loc=loc, msg=str(error), type="value_error")
+        return ElevenLabsInvalid(detail=[field])
     code = {401: "invalid_api_key", 429: "too_many_concurrent_requests", 503: "system_busy"}
     said = code.get(status) or _CODES.get(error.code, error.code)
-    return {"detail": {"status": said, "message": str(error), "request_id": number}}
+    detail = ElevenLabsDetail(status=said, message=str(error), request_id=number)
+    return ElevenLabsProblem(detail=detail)
 
 
-def _deepgram(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
-    """https://developers.deepgram.com/docs/errors"""
+def _deepgram(error: VoiceServerError, status: int, number: str) -> DeepgramProblem:
     code = {401: "INVALID_AUTH", 429: "TOO_MANY_REQUESTS"}.get(status, error.code.upper())
-    return {"err_code": code, "err_msg": str(error), "request_id": number}
+    return DeepgramProblem(err_code=code, err_msg=str(error), request_id=number)
 
 
-def _cartesia(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
-    """https://docs.cartesia.ai/api-reference/errors"""
-    return {
-        "error_code": error.code,
-        "title": error.code.replace("_", " ").capitalize(),
-        "message": str(error),
-        "request_id": number,
-    }
+def _cartesia(error: VoiceServerError, status: int, number: str) -> CartesiaProblem:
+    title = error.code.replace("_", " ").capitalize()
+    return CartesiaProblem(
+        error_code=error.code, title=title, message=str(error), request_id=number
+    )
 
 
-def _plain(error: VoiceServerError, status: int, number: str) -> dict[str, Any]:
-    return {"error": str(error), "code": error.code}
+def _plain(error: VoiceServerError, status: int, number: str) -> PlainProblem:
+    return PlainProblem(error=str(error), code=error.code)
 
 
 def _field(error: VoiceServerError) -> str | None:
@@ -87,7 +111,13 @@ def _field(error: VoiceServerError) -> str | None:
     return name if separator else None
 
 
-_BODIES: Final[Mapping[str, Callable[[VoiceServerError, int, str], dict[str, Any]]]] = {
+_MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    "openai": OpenAIProblem,
+    "elevenlabs": ElevenLabsProblem,
+    "deepgram": DeepgramProblem,
+    "cartesia": CartesiaProblem,
+}
+_PROBLEMS: Final[Mapping[str, Callable[[VoiceServerError, int, str], BaseModel]]] = {
     "openai": _openai,
     "elevenlabs": _elevenlabs,
     "deepgram": _deepgram,

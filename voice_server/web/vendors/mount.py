@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_VENDORS: Final = ("openai", "elevenlabs", "deepgram", "cartesia")
+VENDORS: Final = ("openai", "elevenlabs", "deepgram", "cartesia")
 # A header that only this vendor's clients send.
 _HEADERS: Final = ((b"xi-api-key", "elevenlabs"), (b"cartesia-version", "cartesia"))
 # Paths of one vendor alone, and of OpenAI where nothing else tells.
@@ -37,7 +37,7 @@ class Mount:
         if scope["type"] in ("http", "websocket"):
             path: str = scope["path"]
             vendor, _, rest = path[1:].partition("/")
-            if vendor in _VENDORS:
+            if vendor in VENDORS:
                 # In place, as in the gate: the server that made the scope logs it later.
                 scope["path"] = f"/{rest}"
             else:

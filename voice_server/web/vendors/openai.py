@@ -10,22 +10,27 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from voice_server.audio.formats import SOURCE_RATE, Format, sound_format
 from voice_server.control.plane import ControlPlane
 from voice_server.core.delivery import Frame
 from voice_server.core.errors import RequestError
-from voice_server.core.voices import Voice
 from voice_server.speech.service import SpeechService
 from voice_server.web.operations import Upload
 from voice_server.web.sound import Items, SpokenTurn, check_text, codec
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 from voice_server.web.vendors.asking import configuration
-from voice_server.web.vendors.operation import SOUND, Body, VendorOperation
+from voice_server.web.vendors.operation import (
+    CLONING_ERRORS,
+    SPEECH_ERRORS,
+    Body,
+    VendorOperation,
+    sound,
+)
 from voice_server.web.voices import every_voice
 
 VOICES: Final = (
@@ -52,7 +57,7 @@ class NamedVoice(Body):
     id: str = Field(max_length=200)
 
 
-class SpeechRequest(Body):
+class OpenAISpeech(Body):
     """The body of ``POST /v1/audio/speech``."""
 
     input: str
@@ -64,12 +69,62 @@ class SpeechRequest(Body):
     stream_format: Literal["audio", "sse"] | None = None
 
 
-class VoiceForm(Body):
+class OpenAIVoiceForm(Body):
     """The form of ``POST /v1/audio/voices``."""
 
     name: str
     audio_sample: Upload
     consent: str = Field(description="The id of a consent recording, or what was agreed to.")
+
+
+class OpenAIModel(BaseModel):
+    """A model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "voice-server"
+
+
+class OpenAIModels(BaseModel):
+    """The models."""
+
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+
+
+class Named(BaseModel):
+    """A model or a voice, as Open WebUI reads it."""
+
+    id: str
+    name: str
+
+
+class WebUIModels(BaseModel):
+    """The models that speak."""
+
+    models: list[Named]
+
+
+class WebUIVoices(BaseModel):
+    """Every voice."""
+
+    voices: list[Named]
+
+
+class CreatedVoice(BaseModel):
+    """The voice that was made."""
+
+    object: Literal["audio.voice"] = "audio.voice"
+    id: str
+    name: str
+    created_at: str
+
+
+class Here(BaseModel):
+    """Somebody is there."""
+
+    object: str = "voice-server"
 
 
 class _Events(SpokenTurn):
@@ -101,7 +156,7 @@ def _event(message: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(message).encode() + b"\n\n"
 
 
-async def speak(request: Request, body: SpeechRequest) -> Response:
+async def speak(request: Request, body: OpenAISpeech) -> Response:
     """Speak a text."""
     service: SpeechService = request.app.state.speech
     check_text(service, body.input, "input")
@@ -130,41 +185,37 @@ def _format(encoding: str) -> Format:
     return sound_format(encoding, SOURCE_RATE)
 
 
-async def models(request: Request) -> Response:
+async def models(request: Request) -> OpenAIModels:
     """OpenAI's model names, which mean the default backend, and the running backends."""
     names = [*_LISTED, *request.app.state.speech.pools]
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "voice-server"} for name in names
-    ]
-    return JSONResponse({"object": "list", "data": data})
+    return OpenAIModels(data=[OpenAIModel(id=name) for name in names])
 
 
-async def model(request: Request) -> Response:
+async def model(request: Request) -> OpenAIModel:
     """One model."""
     name: str = request.path_params["model"]
     if not MODELS.fullmatch(name):
         request.app.state.speech.pool(name)
-    described = {"id": name, "object": "model", "created": 0, "owned_by": "voice-server"}
-    return JSONResponse(described)
+    return OpenAIModel(id=name)
 
 
-async def audio_models(request: Request) -> Response:
+async def audio_models(request: Request) -> WebUIModels:
     """The models that speak, as Open WebUI asks for them."""
     names = [*_LISTED, *request.app.state.speech.pools]
-    return JSONResponse({"models": [{"id": name, "name": name} for name in names]})
+    return WebUIModels(models=[Named(id=name, name=name) for name in names])
 
 
-async def voices(request: Request) -> Response:
+async def voices(request: Request) -> WebUIVoices:
     """Every voice, and OpenAI's names, as Open WebUI asks for them."""
     state = request.app.state
     found = [voice for voice, _ in every_voice(state.speech, state.catalogue)]
     known = {voice.id for voice in found}
-    listed = [{"id": voice.id, "name": voice.display_name or voice.name} for voice in found]
-    listed += [{"id": name, "name": name.capitalize()} for name in VOICES if name not in known]
-    return JSONResponse({"voices": listed})
+    listed = [Named(id=voice.id, name=voice.display_name or voice.name) for voice in found]
+    listed += [Named(id=name, name=name.capitalize()) for name in VOICES if name not in known]
+    return WebUIVoices(voices=listed)
 
 
-async def clone(request: Request, form: VoiceForm) -> Response:
+async def clone(request: Request, form: OpenAIVoiceForm) -> CreatedVoice:
     """Make a voice of a recording, with the consent of its speaker."""
     if not form.consent.strip():
         raise RequestError("consent › say which consent of the speaker there is")
@@ -175,21 +226,13 @@ async def clone(request: Request, form: VoiceForm) -> Response:
         source="openai",
         consent={"statement": form.consent},
     )
-    return JSONResponse(_created(made.voice))
+    voice = made.voice
+    return CreatedVoice(id=voice.id, name=voice.name, created_at=voice.created_at)
 
 
-def _created(voice: Voice) -> dict[str, Any]:
-    return {
-        "object": "audio.voice",
-        "id": voice.id,
-        "name": voice.name,
-        "created_at": voice.created_at,
-    }
-
-
-async def here(request: Request) -> Response:
+async def here(request: Request) -> Here:
     """An answer for clients that open a connection before they need it."""
-    return JSONResponse({"object": "voice-server"})
+    return Here()
 
 
 def routes() -> list[BaseRoute]:
@@ -198,16 +241,28 @@ def routes() -> list[BaseRoute]:
         service: SpeechService = request.app.state.speech
         return 12 * service.limits.max_turn_chars + 65_536
 
-    path, name = "/v1/audio/voices", "openai"
+    def operation(*said: Any, **more: Any) -> BaseRoute:
+        return VendorOperation("openai", *said, **more)
+
+    kinds = (*(kind for _, kind in _FORMATS.values()), "text/event-stream")
+    path, spoken = "/v1/audio/voices", sound(*dict.fromkeys(kinds))
     return [
-        VendorOperation(
-            *(name, "POST", "/v1/audio/speech", speak, SOUND), body=SpeechRequest, max_body=max_body
+        operation(
+            *("POST", "/v1/audio/speech", speak, spoken),
+            body=OpenAISpeech,
+            errors=SPEECH_ERRORS,
+            max_body=max_body,
         ),
-        VendorOperation(name, "GET", "/v1/models", models),
-        VendorOperation(name, "GET", "/v1/models/{model}", model),
-        VendorOperation(name, "GET", "/v1/audio/models", audio_models),
-        VendorOperation(name, "GET", path, voices),
-        VendorOperation(name, "POST", path, clone, form=VoiceForm, max_body=MAX_UPLOAD),
-        VendorOperation(name, "GET", "/v1", here),
-        VendorOperation(name, "GET", "/v1/", here),
+        operation("GET", "/v1/models", models, {200: OpenAIModels}),
+        operation("GET", "/v1/models/{model}", model, {200: OpenAIModel}, errors=[404]),
+        operation("GET", "/v1/audio/models", audio_models, {200: WebUIModels}, is_open=True),
+        operation("GET", path, voices, {200: WebUIVoices}, is_open=True),
+        operation(
+            *("POST", path, clone, {200: CreatedVoice}),
+            form=OpenAIVoiceForm,
+            errors=CLONING_ERRORS,
+            max_body=MAX_UPLOAD,
+        ),
+        operation("GET", "/v1", here, {200: Here}),
+        operation("GET", "/v1/", here, {200: Here}),
     ]

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from voice_server.web.models import written_down
-from voice_server.web.operations import Upload
+from voice_server.web.operations import Content, Upload
 from voice_server.web.uploads import MAX_UPLOAD
 from voice_server.web.vendors.operation import Body, VendorOperation
 
@@ -72,9 +72,12 @@ def _clock(seconds: float, point: str) -> str:
 
 
 def routes() -> list[BaseRoute]:
-    path = "/v1/audio/transcriptions"
+    text = Content(("application/json", "text/plain"), "What is said, in the form asked for")
     return [
         VendorOperation(
-            *("openai", "POST", path, transcribe), form=TranscriptionForm, max_body=MAX_UPLOAD
+            *("openai", "POST", "/v1/audio/transcriptions", transcribe, {200: text}),
+            form=TranscriptionForm,
+            errors=[502, 503],
+            max_body=MAX_UPLOAD,
         )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -11,16 +12,28 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Match, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
+from voice_server.audio.formats import ENCODINGS
 from voice_server.core.errors import VoiceServerError
 from voice_server.speech.service import SpeechService
 from voice_server.web.errors import deny
 from voice_server.web.operations import Content, Handler, Operation
 from voice_server.web.stream_tokens import accept
 from voice_server.web.vendors.channel import Translation, VendorChannel
-from voice_server.web.vendors.errors import ID_HEADERS, request_id
+from voice_server.web.vendors.errors import ID_HEADERS, refusal_model, refusal_status, request_id
+from voice_server.web.vendors.mount import VENDORS
 
-SOUND = {200: Content(("audio/mpeg", "application/octet-stream"), "The sound")}
-JSON = {200: Content(("application/json",), "What the vendor answers")}
+_KINDS = dict.fromkeys(kind for row in ENCODINGS.values() for kind in row.containers.values())
+
+
+# What can become of a text, and of a recording, beside what is wrong with the request itself.
+SPEECH_ERRORS = (404, 502, 503)
+CLONING_ERRORS = (409, 503, 507)
+
+
+def sound(*kinds: str) -> Mapping[int, Content]:
+    """The answers of what speaks. ``kinds``: media types beside those of our encodings."""
+    return {200: Content((*_KINDS, *kinds), "The sound, in the format asked for")}
+
 
 Translate = Callable[[HTTPConnection], Awaitable[Translation]]
 """Makes the translation of one connection. What it raises is answered in place of the handshake."""
@@ -37,10 +50,8 @@ class Body(BaseModel):
 class VendorOperation(Operation):
     """An Operation for clients of ``vendor``. Its answers carry the request's number.
 
-    The vendor's own reference describes it, so /openapi.json does not.
+    The document has it under the vendor's name, where nobody else answers.
     """
-
-    is_described = False
 
     def __init__(
         self,
@@ -48,12 +59,23 @@ class VendorOperation(Operation):
         method: str,
         path: str,
         handler: Handler,
-        answers: Mapping[int, type[BaseModel] | Content] = JSON,
+        answers: Mapping[int, type[BaseModel] | Content],
         **options: Any,
     ) -> None:
         """``options``: those of Operation."""
         super().__init__(method, path, handler, tag=vendor, answers=answers, **options)
         self.vendor = vendor
+
+    @property
+    def described_path(self) -> str:
+        return f"/{self.vendor}{self.path}" if self.vendor in VENDORS else self.path
+
+    @property
+    def operation_id(self) -> str:
+        return f"{self.vendor}_{self.method.lower()}{re.sub(r'[^a-z0-9]+', '_', self.path)}"
+
+    def refused(self, status: int) -> tuple[int, type[BaseModel] | None]:
+        return refusal_status(self.vendor, status), refusal_model(self.vendor, status)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope.get("state", {}).get("vendor") != self.vendor:

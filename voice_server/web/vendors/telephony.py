@@ -26,7 +26,13 @@ from voice_server.web.operations import check
 from voice_server.web.sound import SpokenTurn, check_text, codec
 from voice_server.web.vendors.asking import configuration
 from voice_server.web.vendors.channel import Ours, Translation, json_object
-from voice_server.web.vendors.operation import SOUND, Body, VendorOperation, VendorSocket
+from voice_server.web.vendors.operation import (
+    SPEECH_ERRORS,
+    Body,
+    VendorOperation,
+    VendorSocket,
+    sound,
+)
 
 VENDOR: Final = "telephony"
 _NO_MODELS: Final = re.compile(r"(?!)")  # a model is a backend by name
@@ -186,11 +192,18 @@ async def _jambonz(connection: HTTPConnection) -> Translation:
 
 def routes() -> list[BaseRoute]:
     path = "/telephony/jambonz"
-    post = (VENDOR, "POST")
     return [
-        VendorOperation(*post, path, jambonz, SOUND, query=FileQuery, body=JambonzRequest),
+        VendorOperation(
+            *(VENDOR, "POST", path, jambonz, sound()),
+            query=FileQuery,
+            body=JambonzRequest,
+            errors=SPEECH_ERRORS,
+        ),
         VendorSocket(VENDOR, path, _jambonz),
         VendorOperation(
-            *(*post, "/telephony/vapi", vapi, SOUND), query=VoiceQuery, body=VapiRequest
+            *(VENDOR, "POST", "/telephony/vapi", vapi, sound("audio/raw")),
+            query=VoiceQuery,
+            body=VapiRequest,
+            errors=SPEECH_ERRORS,
         ),
     ]
