@@ -1,6 +1,6 @@
 """``python cli.py --help``: the command line of Voice Server."""
 
-from voice_server.cli.app import main
+from voice_server.cli.entry import start
 
 if __name__ == "__main__":
-    main()
+    start("voice_server.cli.app")

@@ -23,8 +23,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
+try:
+    import websockets
+    from websockets.asyncio.client import ClientConnection, connect
+except ModuleNotFoundError:
+    sys.exit(f"error: websockets is missing: {sys.executable} -m pip install 'websockets>=15'")
 
 URL = "ws://localhost:8000/stream-tokens"
 RATE = 24_000  # hertz, mono, int16: what the server sends unless asked for something else

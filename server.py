@@ -1,6 +1,6 @@
 """``python server.py --help``: the speech server."""
 
-from voice_server.cli.serve import main
+from voice_server.cli.entry import start
 
 if __name__ == "__main__":
-    main()
+    start("voice_server.cli.serve")
