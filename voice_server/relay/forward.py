@@ -16,20 +16,23 @@ from voice_server.core.errors import (
     VoiceServerError,
 )
 from voice_server.core.tunnel import MAX_RECORD, Record
-from voice_server.core.tunnel.records import SCOPE, size
+from voice_server.core.tunnel.records import MAX_HEADERS, SCOPE, size
 from voice_server.relay.endpoint import Endpoint, Stream, StreamOver
 from voice_server.relay.wire import Data, wire_of
 from voice_server.web.errors import answer, close
 
 
 def crossing(scope: Scope) -> Record:
-    """What crosses of a scope."""
+    """What crosses of a scope. Raises TooLarge."""
     held: Record = {name: scope.get(name) for name in SCOPE}
     held["headers"] = [[name, value] for name, value in scope["headers"]]
     held["client"] = list(scope["client"]) if scope.get("client") else None
     held["raw_path"] = scope.get("raw_path") or scope["path"].encode()
     if scope["type"] == "websocket":
         held["subprotocols"] = list(scope.get("subprotocols") or ())
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    if max(headers, len(held["raw_path"]) + len(held["query_string"])) > MAX_HEADERS:
+        raise TooLarge(f"headers have at most {MAX_HEADERS} bytes, and so have path and query")
     return held
 
 

@@ -17,11 +17,12 @@ from typing import Any, Final, Protocol, cast
 
 from starlette.types import Scope
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Event, State
 
+from voice_server.core.tunnel import MAX_FRAME
+from voice_server.relay.frames import BINARY, TEXT, FrameReader, frame
 from voice_server.web.socket import MAX_FRAGMENTS, MAX_UNREAD, BoundedWebSocket
 
 Data = bytes | str
@@ -102,6 +103,7 @@ class ServerWire(BoundedWebSocket):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._post = _Post()
+        self._reader = FrameReader(is_masked=True, max_size=self.config.ws_max_size)
 
     @property
     def is_writable(self) -> bool:
@@ -112,16 +114,8 @@ class ServerWire(BoundedWebSocket):
         self.resume_reading()
 
     def write(self, message: Data) -> None:
-        if self.disconnected or self.close_sent:
-            return
-        try:
-            if isinstance(message, bytes):
-                self.conn.send_binary(message)
-            else:
-                self.conn.send_text(message.encode("utf-8", "replace"))
-        except InvalidState:
-            return  # the peer has closed it
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.conn.state is State.OPEN and not self.disconnected:
+            self.transport.write(_frame(message, is_masked=False))
 
     async def receive_message(self) -> Data:
         return await self._post.get()
@@ -149,14 +143,25 @@ class ServerWire(BoundedWebSocket):
         if not self.close_sent:  # else it was no handshake, and has no scope
             cast("dict[str, Any]", self.scope)["extensions"][_EXTENSION] = self
 
-    def send_receive_event_to_app(self) -> None:
-        """A message is whole: it passes ASGI by."""
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        self.frames = []
-        if self.close_sent:
+    def data_received(self, data: bytes) -> None:
+        if not self.handshake_initiated:  # this is the request, all of it
+            super().data_received(data)
             return
+        for first, payload in self._reader.feed(data):
+            if not first:
+                super().data_received(payload)
+            elif self.conn.state is State.OPEN:
+                self._put(first, payload)
+
+    def send_receive_event_to_app(self) -> None:
+        """A message that came in fragments is whole."""
+        whole, self.frames = b"".join(self.frames), []
+        if not self.close_sent:
+            self._put(BINARY if self.curr_msg_data_type == "bytes" else TEXT, whole)
+
+    def _put(self, first: int, payload: bytes) -> None:
         try:
-            self._post.put(bytes(data) if self.curr_msg_data_type == "bytes" else data.decode())
+            self._post.put(payload if first == BINARY else payload.decode())
         except UnicodeDecodeError:
             self.conn.send_close(1007)
             self.handle_parser_exception()
@@ -186,6 +191,9 @@ class DialledWire(ClientConnection):
         super().__init__(*args, **kwargs)
         self._post = _Post()
         self._fragments: list[Frame] = []
+        self._head: bytearray | None = bytearray()
+        self._is_refused = False
+        self._reader = FrameReader(is_masked=False, max_size=MAX_FRAME)
 
     @property
     def is_writable(self) -> bool:
@@ -195,13 +203,8 @@ class DialledWire(ClientConnection):
         self._post.listen(on_message, on_writable)
 
     def write(self, message: Data) -> None:
-        if self.protocol.state is not State.OPEN:
-            return
-        if isinstance(message, bytes):
-            self.protocol.send_binary(message)
-        else:
-            self.protocol.send_text(message.encode("utf-8", "replace"))
-        self.send_data()
+        if self.protocol.state is State.OPEN:
+            self.transport.write(_frame(message, is_masked=True))
 
     async def receive_message(self) -> Data:
         return await self._post.get()
@@ -212,6 +215,27 @@ class DialledWire(ClientConnection):
 
     # -- the library calls -------------------------------------------------------------------------
 
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            # The answer to the handshake; frames may stand right behind it.
+            self._head += data
+            end = self._head.find(b"\r\n\r\n") + 4
+            if end < 4:
+                super().data_received(data)
+                return
+            known, whole, self._head = len(self._head) - len(data), bytes(self._head), None
+            super().data_received(whole[known:end])
+            data = whole[end:]
+            self._is_refused = self.protocol.state is not State.OPEN
+        if self._is_refused:
+            super().data_received(data)
+            return
+        for first, payload in self._reader.feed(data):
+            if not first:
+                super().data_received(payload)
+            elif self.protocol.state is State.OPEN:
+                self._put(first == BINARY, payload)
+
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in _DATA:
             self._assemble(event)
@@ -219,21 +243,22 @@ class DialledWire(ClientConnection):
             super().process_event(event)
 
     def _assemble(self, frame: Frame) -> None:
-        # The library bounds the bytes of a message, but not the fragments, which may be empty.
-        if len(self._post.unheard) >= MAX_UNREAD or len(self._fragments) >= MAX_FRAGMENTS:
-            self.transport.abort()
-            return
-        if self._fragments or not frame.fin:
-            self._fragments.append(frame)
-            if not frame.fin:
-                return
+        self._fragments.append(frame)
+        if frame.fin:
             whole = b"".join(bytes(part.data) for part in self._fragments)
-            opcode, self._fragments = self._fragments[0].opcode, []
-        else:
-            opcode, whole = frame.opcode, bytes(frame.data)
+            is_binary = self._fragments[0].opcode is Opcode.BINARY
+            self._fragments = []
+            self._put(is_binary, whole)
+        elif len(self._fragments) >= MAX_FRAGMENTS:
+            # The library bounds the bytes of a message, but not the fragments, which may be empty.
+            self.transport.abort()
+
+    def _put(self, is_binary: bool, payload: bytes) -> None:
         try:
-            self._post.put(whole if opcode is Opcode.BINARY else whole.decode())
+            self._post.put(payload if is_binary else payload.decode())
         except UnicodeDecodeError:
+            self.transport.abort()
+        if len(self._post.unheard) > MAX_UNREAD:
             self.transport.abort()
 
     def resume_writing(self) -> None:
@@ -243,6 +268,12 @@ class DialledWire(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._post.end()
+
+
+def _frame(message: Data, *, is_masked: bool) -> bytes:
+    if isinstance(message, bytes):
+        return frame(BINARY, message, is_masked=is_masked)
+    return frame(TEXT, message.encode("utf-8", "replace"), is_masked=is_masked)
 
 
 _DATA = (Opcode.BINARY, Opcode.TEXT, Opcode.CONT)

@@ -16,8 +16,8 @@ from voice_server.core.tunnel.errors import TunnelBroken
 
 Encoding = Literal["msgpack", "json"]
 SUBPROTOCOLS: dict[str, Encoding] = {
-    "voice-tunnel-1.msgpack": "msgpack",
-    "voice-tunnel-1.json": "json",
+    "voice-tunnel-2.msgpack": "msgpack",
+    "voice-tunnel-2.json": "json",
 }
 """WebSocket subprotocol → encoding of its frames."""
 

@@ -3,22 +3,23 @@
     frame = tag (16 bytes) ‖ body              msgpack: a binary message
     frame = tag (32 hexadecimal digits) body   JSON: a text message
 
-The tag is HMAC-SHA-256 (RFC 2104), cut to 128 bits, over the frame's number on this link, which
-is not sent, and the body; as in TLS 1.3 (RFC 8446, 5.3) both ends count. So a frame that was
+The tag is keyed BLAKE2b (RFC 7693) of 128 bits over the frame's number on this link, which is not
+sent, and the body; as in TLS 1.3 (RFC 8446, 5.3) both ends count. So a frame that was
 changed, repeated, left out or moved does not open, nor does one of another link, whose keys are
 others. What is secret is for TLS to hide.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Any
 
 from voice_server.core.tunnel.codec import Encoding, decode, encode
 from voice_server.core.tunnel.errors import TunnelBroken
 
-MAX_FRAME = 1 << 20
-"""Bytes. The longest record is a message of a WebSocket; base64 makes a third more of it."""
+MAX_FRAME = 1 << 21
+"""Bytes. The longest record is a message of a WebSocket; JSON can make six times as much of it."""
 _TAG = 16
 
 
@@ -69,4 +70,7 @@ class Link:
 
 
 def _tag(key: bytes, number: int, data: bytes) -> bytes:
-    return hmac.digest(key, number.to_bytes(8, "big") + data, "sha256")[:_TAG]
+    # For a token a third of the time of HMAC-SHA-256, and no more for sound.
+    mac = hashlib.blake2b(number.to_bytes(8, "big"), key=key, digest_size=_TAG)
+    mac.update(data)
+    return mac.digest()

@@ -17,8 +17,11 @@ Record = dict[str, Any]
 
 MAX_RECORD: Final = 1 << 18
 """Bytes of the text or body in one record."""
+MIN_COUNT: Final = 64
+"""Bytes that a record counts for at least: an empty message takes memory too."""
 MAX_STREAMS: Final = 10_000
 MAX_HEADERS: Final = 1 << 16
+"""Bytes of the headers of a request or an answer; as many again of a request's path and query."""
 
 
 class Role(enum.Enum):
@@ -73,6 +76,10 @@ SCOPE: _Fields = {
 """What crosses of an ASGI scope."""
 
 _LAST = {"http.response.body", "websocket.http.response.body"}
+_COUNTED = {*_LAST, "http.request", "websocket.receive", "websocket.send"}
+HEADS: Final = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
+"""What begins an answer. A stream has one."""
+_COMMON = {"type", "stream"}
 
 
 def check(record: object, sender: Role) -> Record:
@@ -83,17 +90,23 @@ def check(record: object, sender: Role) -> Record:
     known = FIELDS.get(kind) if isinstance(kind, str) else None
     if known is None or sender not in known[0]:
         raise TunnelBroken(f"the {sender.value} may not send {kind!r:.60}")
-    if kind != "voices.changed" and not _is_number(record.get("stream")):
-        raise TunnelBroken(f"{kind}: stream is a positive number")
     fields = known[1]
+    if not (_is_number(record.get("stream")) or kind == "voices.changed"):
+        raise TunnelBroken(f"{kind}: stream is a positive number")
     _check_fields(f"{kind}", record, fields)
+    # What no window counts must not be there: a reader holds the whole record.
+    if not (record.keys() - fields.keys() <= _COMMON):
+        raise TunnelBroken(f"{kind}: there is more in it than {', '.join(fields)}")
     if size(record) > MAX_RECORD:
         raise TunnelBroken(f"{kind}: more than {MAX_RECORD} bytes")
-    if kind == "credit" and not 0 < record["bytes"] < 2**40:
+    if fields is _MESSAGE:
+        if record.get("text") is not None and record.get("bytes") is not None:
+            raise TunnelBroken(f"{kind}: text or bytes, not both")
+    elif kind == "credit" and not 0 < record["bytes"] < 2**40:
         raise TunnelBroken("credit is a positive number of bytes")
-    if kind == "open":
+    elif kind == "open":
         _check_scope(record["scope"])
-    if "headers" in fields:
+    elif "headers" in fields:
         _check_headers(record["headers"])
     return record
 
@@ -107,13 +120,23 @@ def is_last(record: Record) -> bool:
 
 
 def size(record: Record) -> int:
-    """Bytes that count against the window of the stream: its text or body."""
-    if (body := record.get("body")) is not None or (body := record.get("bytes")) is not None:
-        return len(body) if isinstance(body, bytes) else 0
-    text = record.get("text")
-    if not isinstance(text, str):
+    """Bytes that count against the window of the stream: its text or body, and never next to none.
+
+    Zero for what comes once in a stream, and for what concerns the window itself.
+    """
+    if record["type"] not in _COUNTED:
         return 0
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    data = record.get("bytes") or record.get("text") or record.get("body") or b""
+    if isinstance(data, str) and not data.isascii():
+        data = data.encode("utf-8", "replace")
+    return max(len(data), MIN_COUNT)
+
+
+def weight(record: Record) -> int:
+    """Bytes of it that ``size`` does not count: its headers, and the path of a request."""
+    scope = record.get("scope", record)
+    paths = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    return sum(len(name) + len(value) for name, value in scope.get("headers") or ()) + 4 * paths
 
 
 def _check_scope(scope: Record) -> None:
@@ -122,6 +145,10 @@ def _check_scope(scope: Record) -> None:
         raise TunnelBroken(f"open: no stream of type {scope['type']!r:.40}")
     if scope["type"] == "http" and not scope.get("method"):
         raise TunnelBroken("open: an HTTP request has a method")
+    if not scope.keys() <= SCOPE.keys():
+        raise TunnelBroken(f"open: there is more in the scope than {', '.join(SCOPE)}")
+    if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEADERS:
+        raise TunnelBroken(f"open: path and query have at most {MAX_HEADERS} bytes")
     _check_headers(scope["headers"])
 
 
@@ -140,13 +167,14 @@ def _check_headers(headers: list[Any]) -> None:
 def _check_fields(what: str, record: Record, fields: _Fields) -> None:
     for name, cls in fields.items():
         value = record.get(name)
+        # bool is an int in Python, but True is no status.
+        if type(value) is cls:
+            continue
         if isinstance(cls, _Optional):
-            if value is None:
+            if value is None or type(value) is cls.cls:
                 continue
             cls = cls.cls
-        # bool is an int in Python, but True is no status.
-        if type(value) is not cls:
-            raise TunnelBroken(f"{what}: {name} is missing or no {cls.__name__}")
+        raise TunnelBroken(f"{what}: {name} is missing or no {cls.__name__}")
 
 
 def _is_number(value: object) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from voice_server.core.tunnel.errors import TunnelBroken
 from voice_server.core.tunnel.link import Link
 from voice_server.core.tunnel.records import (
+    HEADS,
     MAX_RECORD,
     MAX_STREAMS,
     Record,
@@ -28,6 +29,7 @@ from voice_server.core.tunnel.records import (
     check,
     is_last,
     size,
+    weight,
 )
 
 WINDOW: Final = 1 << 18
@@ -52,6 +54,7 @@ class _Stream:
     pending_bytes: int = 0
     unread: int = 0  # bytes that came, and that nobody has taken
     owed: int = 0  # bytes that were taken, and not yet told
+    has_begun: bool = False  # its answer came
 
     @property
     def is_ready(self) -> bool:
@@ -108,11 +111,15 @@ class Session:
         return tuple(self._streams)
 
     def open(self, scope: dict[str, Any], *, own: bool = False) -> int:
-        """Begin a stream. ``own``: for the relay itself, not for one of its clients."""
-        self._last_stream += 1
-        number = self._last_stream
+        """Begin a stream. ``own``: for the relay itself, not for one of its clients.
+
+        Raises TunnelBroken for a scope that may not be sent.
+        """
+        number = self._last_stream + 1
+        record = {"type": "open", "stream": number, "scope": scope, "own": own}
+        self._control.append(check(record, self.role))
+        self._last_stream = number
         self._streams[number] = _Stream()
-        self._control.append({"type": "open", "stream": number, "scope": scope, "own": own})
         return number
 
     def write(self, number: int, record: Record) -> None:
@@ -251,6 +258,10 @@ class Session:
             if stream.is_ready:
                 self._ready[number] = None
             return True
+        if kind in HEADS:
+            if stream.has_begun:
+                raise TunnelBroken(f"stream {number}: a second answer")
+            stream.has_begun = True
         stream.unread += size(record)
         if stream.unread + stream.owed > WINDOW + MAX_RECORD:
             raise TunnelBroken(f"stream {number}: more than its window")
@@ -260,9 +271,10 @@ class Session:
 
     def _next_records(self) -> list[Record]:
         records: list[Record] = []
-        while self._control and len(records) < 64:
-            records.append(self._control.popleft())
         held = 0
+        while self._control and len(records) < 64 and held < CHUNK:
+            records.append(self._control.popleft())
+            held += weight(records[-1])
         while self._ready and held < CHUNK:
             number = next(iter(self._ready))
             stream = self._streams[number]
@@ -272,7 +284,7 @@ class Session:
             del self._ready[number]
             record, _ = stream.pending.popleft()
             records.append(record)
-            held += count
+            held += count or weight(record)
             stream.window -= count
             stream.pending_bytes -= count
             self._pending_bytes -= count
