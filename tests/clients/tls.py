@@ -1,9 +1,15 @@
-"""TLS before a server without it, under a certificate authority that lives as long as the test."""
+"""TLS before a server without it, under a certificate authority that lives as long as the test.
+
+    python tls.py http://127.0.0.1:PORT      prints its own address and the authority's certificate,
+                                             and stays until its input ends
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,3 +55,13 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     with suppress(OSError):
         writer.close()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, encrypted(sys.argv[1], Path(folder)) as door:
+        print(*door, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 export const url = process.env.CLIENTS_URL;
+export const secureUrl = process.env.CLIENTS_TLS_URL;
 export const key = process.env.CLIENTS_KEY;
 export const pages = process.env.CLIENTS_PAGES;
 
@@ -12,6 +13,7 @@ export async function shown(page, number) {
   const text = readFileSync(join(pages, page), "utf8");
   const program = [...text.matchAll(/^```js\n(.*?)^```$/gms)][number][1]
     .replaceAll("http://localhost:8000", url)
+    .replaceAll("https://voice.example", secureUrl)
     .replaceAll("ws://localhost:8000", url.replace("http", "ws"))
     .replaceAll("YOUR_KEY", key);
   const file = join(import.meta.dirname, `shown-${page}-${number}.mjs`);
@@ -34,11 +36,14 @@ export function isClose(found, wanted) {
 }
 
 // How many turns of this door a client left.
-export async function left(door) {
+export const left = (door) => turns(door, "dropped");
+
+// How many turns of this door ended in this way.
+export async function turns(door, outcome) {
   const answer = await fetch(`${url}/metrics`, { headers: { "X-API-Key": key } });
   const lines = (await answer.text()).split("\n").filter((line) =>
     line.startsWith("voice_server_turns_total{") && line.includes(`door="${door}"`) &&
-    line.includes('outcome="dropped"'));
+    line.includes(`outcome="${outcome}"`));
   return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
 }
 
