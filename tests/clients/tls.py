@@ -1,7 +1,7 @@
 """TLS before a server without it, under a certificate authority that lives as long as the test.
 
-    python tls.py http://127.0.0.1:PORT      prints its own address and the authority's certificate,
-                                             and stays until its input ends
+python tls.py http://127.0.0.1:PORT      prints its own address and the authority's certificate,
+                                         and stays until its input ends
 """
 
 from __future__ import annotations
