@@ -270,7 +270,7 @@ def floods(scale: float) -> Reached:
 @line("text that never ends a sentence", "1 MB: sound on time, joined segments equal the input")
 def endless(scale: float) -> Reached:
     async def go() -> Reached:
-        words = count(200_000, scale, 10_000)
+        words = count(260_000, scale, 10_000)
         text = " ".join(f"w{n % 97}" for n in range(words))
         with server("quick") as (_, port):
             first, sound, said = 0.0, 0, []
@@ -307,19 +307,23 @@ def endless(scale: float) -> Reached:
 def overload(scale: float) -> Reached:
     async def one(port: int, everybody: asyncio.Barrier) -> tuple[str, float, int]:
         """(outcome, seconds from the text to the refusal or the end, underruns)"""
-        async with _socket(port, "/stream-tokens?backend=babble") as client:
-            # 80 handshakes would be measured otherwise, and this process makes half of each.
-            await everybody.wait()
-            before = time.perf_counter()
-            await client.send(json.dumps({"token": TEXT[:120], "done": True}))
-            async for message in client:
-                if isinstance(message, str):
-                    answer = json.loads(message)
-                    if answer["type"] == "error":
-                        return answer["code"], time.perf_counter() - before, 0
-                    if answer["type"] == "done":
-                        return "done", time.perf_counter() - before, answer["stats"]["underruns"]
-        return "closed", 0.0, 0
+        found: list[tuple[str, float, int]] = []
+
+        def on_frame(is_binary: bool, payload: bytes) -> None:
+            now = time.perf_counter()
+            answer = {"type": "sound"} if is_binary else json.loads(payload)
+            if answer["type"] == "error":
+                found.append((answer["code"], now - before, 0))
+            elif answer["type"] == "done":
+                found.append(("done", now - before, answer["stats"]["underruns"]))
+
+        client = await connect(port, "/stream-tokens?backend=babble", on_frame)
+        # 80 handshakes would be measured otherwise, and this process makes half of each.
+        await everybody.wait()
+        before = time.perf_counter()
+        client.send(text_frame({"token": TEXT[:120], "done": True}))
+        await asyncio.wait_for(client.closed.wait(), 60)
+        return found[0] if found else ("closed", 0.0, 0)
 
     async def go() -> Reached:
         with server("babble") as (process, port):
