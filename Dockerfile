@@ -16,8 +16,9 @@ COPY . .
 RUN .venv/bin/python -m compileall -q voice_server voice_worker backends app backend server *.py
 
 FROM server AS relay
-RUN useradd --uid 1000 --create-home voice && install -d -o voice -g voice /app/audio
-USER voice
+# Not `voice`: Debian has a group of that name.
+RUN useradd --uid 1000 --create-home speaker && install -d -o speaker -g speaker /app/audio
+USER speaker
 ENV VOICE_SERVER_HOST=0.0.0.0 VOICE_SERVER_DATA_DIR=/app/audio
 VOLUME ["/app/audio"]
 EXPOSE 9800
@@ -38,9 +39,9 @@ RUN case "$TORCH_VARIANT" in \
     esac \
     && { UV_TORCH_BACKEND="$build" .venv/bin/python cli.py backends install $BACKENDS \
       || { [ "$TORCH_VARIANT" = cuda ] && .venv/bin/python cli.py backends install $BACKENDS; }; }
-RUN useradd --uid 1000 --create-home voice \
-    && install -d -o voice -g voice /app/audio /app/voice_samples /home/voice/.cache
-USER voice
+RUN useradd --uid 1000 --create-home speaker \
+    && install -d -o speaker -g speaker /app/audio /app/voice_samples /home/speaker/.cache
+USER speaker
 # Everything that is worth keeping: voices, history, keys.
 ENV VOICE_SERVER_HOST=0.0.0.0 VOICE_SERVER_DATA_DIR=/app/audio
 VOLUME ["/app/audio"]
