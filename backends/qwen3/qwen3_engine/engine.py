@@ -31,7 +31,7 @@ from .prompts import Prompt, Prompts
 from .runners import CodecRunner, FrameRunner, Result
 from .sampler import make_key
 from .slots import Slots, slots_that_fit
-from .stream import Stream, tail_of
+from .stream import Stream, Tail, tail_of
 from .text import TextEncoder, TextFeed
 from .voices import Voices
 
@@ -220,9 +220,10 @@ class Engine:
         tail = self._tail(stream)
         if (start := stream.next_start(tail)) is None:
             return
-        prompt = tail if tail is not None and start.with_bridge else stream.prompt
-        job, parts = stream.job, self.parts
+        job, parts, prompt = stream.job, self.parts, stream.prompt
         try:
+            if tail is not None and start.with_bridge:
+                prompt = parts.prompts.continued(prompt, *tail)
             parts.slots.place(job.slot, prompt)
             job.begin(start, len(prompt.bridge), prompt.lead, prompt.length)
             parts.slots.next_position[job.slot] = job.position
@@ -329,8 +330,8 @@ class Engine:
         except torch.OutOfMemoryError as exc:
             raise self._no_room() from exc
 
-    def _tail(self, stream: Stream) -> Prompt | None:
-        """The prompt of the next piece when the last one's final sentence leads into it.
+    def _tail(self, stream: Stream) -> Tail | None:
+        """What was said last, where it leads into the next piece.
 
         A clone's reference already does that for every piece.
         """
@@ -339,10 +340,9 @@ class Engine:
             return None
         if stream.tail is None:
             found = tail_of(job, stream.last_piece, MAX_TAIL_FRAMES)
-            if found is None or len(found[1]) > self.options.max_length // 4:
+            if found is None or len(found.frames) > self.options.max_length // 4:
                 return None
-            tokens, frames = found
-            stream.tail = self.parts.prompts.continued(stream.prompt, tokens, torch.tensor(frames))
+            stream.tail = found
         return stream.tail
 
     def _fail_newest(self, streams: list[Stream]) -> None:

@@ -82,8 +82,9 @@ class Stack:
     def forward(self, x: Tensor, positions: Tensor, window: Window, mask: Tensor | None) -> Tensor:
         """x [B, N, H] at positions [B, N] (or [1, N]) → hidden states [B, N, H], normalised.
 
-        The weight of the final norm is left to what reads them. ``mask`` is [B or 1, 1, N, T], True
-        where a key may be read; None where all may. ``x`` is overwritten.
+        The weight of the final norm is left to what reads them. ``mask`` [B or 1, 1, N, T] is added
+        to the scores, -inf where a key may not be read (of booleans each layer would make that
+        again: 3 kernels); None where all may be. ``x`` is overwritten.
         """
         batch, count, hidden = x.shape
         cos, sin = self.cos[positions], self.sin[positions]
@@ -182,7 +183,7 @@ class Predictor:
         device = self.heads.device
         self.noise = Noise([talker.config.vocab_size, *[self.heads.shape[1]] * self.steps], device)
         self.positions = torch.arange(groups, device=device)[None]
-        self.causal = torch.ones(2, 2, dtype=torch.bool, device=device).tril()[None, None]
+        self.causal = self.heads.new_full((2, 2), -torch.inf).triu(1)[None, None]
 
     def project(self, hidden: Tensor) -> Tensor:
         """The talker's hidden state [B, H] as the first input of a frame, [B, h]."""

@@ -131,14 +131,16 @@ class Prompts:
             self._made.popitem(last=False)
         return prompt
 
-    def continued(self, prompt: Prompt, tokens: tuple[int, ...], codes: Tensor) -> Prompt:
-        """``prompt`` as if the turn had just said ``tokens`` in frames ``codes`` [n, groups]."""
-        bridge, carry = self.bridge(prompt.carry, codes)
+    def continued(
+        self, prompt: Prompt, tokens: tuple[int, ...], frames: list[tuple[int, ...]]
+    ) -> Prompt:
+        """``prompt`` as if the turn had just said ``tokens`` in ``frames``."""
+        bridge, carry = self.bridge(prompt.carry, torch.tensor(frames))
         return Prompt(prompt.memory, carry, bridge, tokens)
 
     def bridge(self, first: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """The code side of speech that was said: its inputs [n, H], and the next one [H]."""
-        frames = self._talker.embed_frames(codes.to(first.device))
+        frames = self._talker.embed_frames(_sent_to(first.device, codes))
         return torch.cat((first[None], frames[:-1])), frames[-1]
 
     @torch.no_grad()
@@ -150,11 +152,8 @@ class Prompts:
     # -- how ---------------------------------------------------------------------------------------
 
     def _embed_text(self, tokens: list[int]) -> Tensor:
-        ids, table = torch.tensor(tokens), self._talker.text
-        if table.is_cuda:
-            # From pageable memory the copy would wait for the step in flight.
-            ids = ids.pin_memory().to(table.device, non_blocking=True)
-        return table[ids]
+        table = self._talker.text
+        return table[_sent_to(table.device, torch.tensor(tokens))]
 
     def _code_side(self, key: PromptKey, reference: Reference | None) -> Tensor:
         """Think tags, speaker and pad: [n, H]."""
@@ -170,7 +169,7 @@ class Prompts:
                 config.codec_think_eos_id,
             ]
         table = self._talker.first_codes
-        parts = [table[torch.tensor(tags, device=table.device)]]
+        parts = [table[_sent_to(table.device, torch.tensor(tags))]]
         if reference is not None:
             parts.append(reference.embedding.to(table)[None])
         elif key.speaker is not None:
@@ -200,6 +199,13 @@ class Prompts:
 
     def _run(self, slot: int, x: Tensor, start: int) -> None:
         positions = torch.arange(start, start + len(x), device=x.device)[None]
-        rows = torch.tensor([slot], device=x.device)
+        rows = torch.full((1,), slot, device=x.device)
         window = self._slots.window(rows, positions, start + len(x))
         self._talker.stack.forward(x[None], positions, window, window.mask())
+
+
+def _sent_to(device: torch.device, numbers: Tensor) -> Tensor:
+    """``numbers`` on ``device``. From pageable memory the copy would wait for the step in flight."""
+    if device.type != "cuda":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)

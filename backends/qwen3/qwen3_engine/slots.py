@@ -79,15 +79,17 @@ class SlotWindow:
         return keys, values
 
     def mask(self) -> Tensor:
-        """[B, 1, N, used]: a position reads itself and what came before."""
-        span = torch.arange(self.used, device=self.rows.device)
-        return (span <= self.positions[..., None])[:, None]
+        """[B, 1, N, used], added to scores: a position reads itself and what came before."""
+        is_later = torch.arange(self.used, device=self.rows.device) > self.positions[..., None]
+        return self.memory.new_zeros(is_later.shape).masked_fill_(is_later, -torch.inf)[:, None]
 
 
 def slots_that_fit(talker: Talker, device: torch.device, options: EngineOptions) -> int:
     """As many as memory_fraction of the device leaves room for. Raises BackendError."""
     if device.type == "cpu":
         return DEFAULT_CPU_SLOTS
+    # What loading made and dropped is still held for reuse, and would not count as free.
+    torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     room = free - int(total * (1 - options.memory_fraction))
     stack = talker.stack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,13 @@ FADE = 240
 PAUSE_SEARCH = 12
 
 
+class Tail(NamedTuple):
+    """The last sentence of a piece: its tokens, and the frames that most likely speak them."""
+
+    tokens: tuple[int, ...]
+    frames: list[tuple[int, ...]]
+
+
 @dataclass(slots=True, eq=False)
 class Stream:
     """One turn in the engine. ``in_flight`` frames of this ``generation`` are still to be read."""
@@ -32,7 +40,7 @@ class Stream:
     is_fresh: bool = True
     has_sounded: bool = False
     error: BackendError | None = None
-    tail: Prompt | None = None
+    tail: Tail | None = None
     last_piece: tuple[int, int] = (0, 0)
     sounds: list[int] = field(default_factory=list)
     pending: list[tuple[int, ...]] = field(default_factory=list)
@@ -64,11 +72,12 @@ class Stream:
 
     # -- pieces ------------------------------------------------------------------------------------
 
-    def next_start(self, tail: Prompt | None) -> Start | None:
-        prompt = tail or self.prompt
-        return self.job.next_start(
-            len(prompt.bridge), len(prompt.lead), is_bridge_optional=tail is not None
-        )
+    def next_start(self, tail: Tail | None) -> Start | None:
+        if tail is None:
+            bridge, lead = len(self.prompt.bridge), len(self.prompt.lead)
+        else:
+            bridge, lead = len(tail.frames), len(tail.tokens)
+        return self.job.next_start(bridge, lead, is_bridge_optional=tail is not None)
 
     def begin(self) -> None:
         self.tail = None
@@ -128,10 +137,8 @@ class Stream:
         return taken
 
 
-def tail_of(
-    job: Job, piece: tuple[int, int], longest: int
-) -> tuple[tuple[int, ...], list[tuple[int, ...]]] | None:
-    """The last sentence of a piece: its tokens, and the frames that most likely speak them.
+def tail_of(job: Job, piece: tuple[int, int], longest: int) -> Tail | None:
+    """The tail of ``piece``, from its first token to its last.
 
     Nothing says which frame speaks which token, so the sentence is taken to begin at the quietest
     frame near its share of the text. None where that would be longer than ``longest`` frames.
@@ -151,4 +158,4 @@ def tail_of(
     frames = job.frames[first:]
     if not frames or len(frames) > longest:
         return None
-    return tuple(job.tokens[begin:stop]), frames
+    return Tail(tuple(job.tokens[begin:stop]), frames)

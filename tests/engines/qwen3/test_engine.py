@@ -326,6 +326,30 @@ def test_out_of_memory_costs_the_newest_turn_and_nobody_else(small, monkeypatch,
     assert speak(engine, Request(TEXT, RYAN), job=7).is_finished
 
 
+@pytest.mark.parametrize("name", ["continued", "cross"])
+def test_out_of_memory_between_two_pieces_costs_that_turn_alone(small, monkeypatch, name):
+    """Nothing is made on the device when it is only asked whether a turn can run."""
+    engine, spoken = engine_of(small, slots=2, max_length=256), {1: Spoken(), 2: Spoken()}
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    for job, text in ((1, TEXT), (2, LONG)):
+        engine.admit(job, RYAN, {}, job)
+        engine.feed(job, text)
+        engine.finish_text(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.parts.prompts, name, no_room)
+        while 2 in engine._streams:
+            step(engine, list(engine._streams), spoken)
+    while engine._streams:
+        step(engine, list(engine._streams), spoken)
+    assert spoken[1].is_finished
+    assert isinstance(spoken[2].error, BackendError)
+    assert spoken[2].error.code == "out_of_memory"
+    assert speak(engine, Request(TEXT, RYAN, seed=1), job=3).is_finished
+
+
 def test_out_of_memory_on_admission_is_a_typed_error(small, monkeypatch):
     engine = engine_of(small, slots=1)
 
