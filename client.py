@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import codecs
 import contextlib
+import io
 import json
 import os
 import re
@@ -297,6 +298,7 @@ class Turn:
 def open_wav(path: str) -> wave.Wave_write:
     """Opened before anything is said, so that a path that cannot be written is told at once."""
     try:
+        open(path, "wb").close()  # where this fails, wave.open leaves half an object behind
         file = wave.open(path, "wb")  # noqa: SIM115
     except OSError as exc:
         raise Refused(f"cannot write {path}: {exc.strerror}") from None
@@ -390,11 +392,21 @@ async def exchange(
 
 
 def main() -> int:
+    args = arguments()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has every letter
     try:
-        return asyncio.run(talk(arguments()))
+        return asyncio.run(talk(args))
     except Refused as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read along, such as head, has left. Python flushes stdout once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as exc:
+        print(f"error: {args.output or 'the connection'}: {exc.strerror or exc}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -68,6 +68,16 @@ def test_what_another_program_prints_is_spoken(tmp_path: Path) -> None:
     assert "'From a pipe.'" in done.stdout
 
 
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path: Path) -> None:
+    for ending in ("wav", "mp3"):
+        path = tmp_path / f"full.{ending}"
+        path.symlink_to("/dev/full")
+        done = run_cli(tmp_path, "--no-play", "--text", "Hello there.", "--output", str(path))
+        assert done.returncode == 2
+        reason = "cannot be written: No space left on device"
+        assert done.stderr == f"error: --output {path} › {reason}\n"
+
+
 def test_an_empty_pipe_says_a_sample_and_says_that_it_does(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "--stream-tokens", "--no-play", stdin="")
     assert done.returncode == 0, done.stderr
@@ -321,6 +331,8 @@ def test_the_repl_speaks_sets_saves_and_leaves(tmp_path: Path) -> None:
         terminal.wait_for("options: none")
         terminal.type("/sav\r")
         terminal.wait_for("did you mean '/save'?")
+        terminal.type("...\r")  # says nothing: what is saved is what was said before
+        terminal.wait_for("nothing to say")
         terminal.type(f"/save {tmp_path / 'said.wav'}\r")
         terminal.wait_for("written to")
         assert seconds_of(tmp_path / "said.wav") > 0.01

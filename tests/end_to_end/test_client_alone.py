@@ -175,6 +175,46 @@ def test_an_empty_pipe_says_a_sample_and_says_that_it_does() -> None:
     assert any("token" in message for message in server.received)
 
 
+def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    full, missing = tmp_path / "full.wav", tmp_path / "missing" / "x.wav"
+    full.symlink_to("/dev/full")
+    reasons = {full: "No space left on device", missing: "No such file or directory"}
+    for path, reason in reasons.items():
+        server = Scripted(speak_seed)
+        with server.running() as url:
+            done = run_client("--url", url, "--text", "Hi.", "--output", str(path))
+        assert done.returncode != 0
+        assert str(path) in done.stderr
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
+    server = Scripted(speak_seed)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with server.running() as url:
+        done = subprocess.run(
+            [sys.executable, str(CLIENT), "--no-play", "--url", url, "--text", "Hi."],
+            stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_letters_that_the_terminal_has_not_are_replaced() -> None:
+    async def handler(socket: ServerConnection, received: list[dict[str, Any]]) -> None:
+        await read_turn(socket, received)
+        spoken = {"type": "generating", "sentence": "Größe.", "queue_depth": 0}
+        await socket.send(json.dumps(spoken))
+        await socket.send(json.dumps({"type": "done"}))
+
+    with Scripted(handler).running() as url:
+        done = run_client("--url", url, "--text", "Größe.", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "Gr??e." in done.stdout
+
+
 def test_additions_are_asked_for_and_shown() -> None:
     async def handler(socket: ServerConnection, received: list[dict[str, Any]]) -> None:
         await read_turn(socket, received)

@@ -91,10 +91,9 @@ class SoundFile:
         if ending != ".wav" and ending not in COMPRESSED:
             endings = ", ".join([".wav", *COMPRESSED])
             raise ConfigError(f"--output {path} › expected a name that ends in {endings}")
-        try:
+        self._path = path
+        with self._writing():
             self._file = open(path, "wb")  # noqa: SIM115
-        except OSError as exc:
-            raise ConfigError(f"--output {path} › cannot be written: {exc.strerror}") from None
         self._wave: wave.Wave_write | None = None
         if ending == ".wav":
             self._wave = wave.open(self._file, "wb")  # noqa: SIM115
@@ -107,18 +106,30 @@ class SoundFile:
             self._encoder = make_encoder(COMPRESSED[ending], RATE)
 
     def write(self, pcm: bytes) -> None:
-        if self._wave is not None:
-            self._wave.writeframesraw(pcm)
-        else:
-            self._file.write(self._encoder.encode(pcm))
+        with self._writing():
+            if self._wave is not None:
+                self._wave.writeframesraw(pcm)
+            else:
+                self._file.write(self._encoder.encode(pcm))
 
     def close(self) -> None:
         """Complete the file; what was written is in it, also after an interruption."""
-        if self._wave is not None:
-            self._wave.close()
-        else:
-            self._file.write(self._encoder.finish())
-        self._file.close()
+        with self._writing():
+            try:
+                if self._wave is not None:
+                    self._wave.close()
+                else:
+                    self._file.write(self._encoder.finish())
+            finally:
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            reason = f"--output {self._path} › cannot be written: {exc.strerror}"
+            raise ConfigError(reason) from None
 
 
 def open_player(is_wanted: bool | None) -> Player | None:

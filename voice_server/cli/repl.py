@@ -152,9 +152,9 @@ class Repl:
 
     async def _say(self, text: str) -> None:
         assert self._service is not None
-        self.last = bytearray()
+        said = bytearray()
         report = Report()
-        sinks: list[Sink] = [_Memory(self.last)]
+        sinks: list[Sink] = [_Memory(said)]
         if self.player:
             sinks.append(self.player)
         try:
@@ -166,6 +166,8 @@ class Repl:
             if self.player:
                 self.player.drop()
             raise
+        finally:
+            self.last = said or self.last
 
 
 class _Memory:
