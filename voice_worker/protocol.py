@@ -125,32 +125,40 @@ class Connection:
             raise LocalProtocolError(str(exc)) from exc
         return _LENGTH.pack(len(body)) + body
 
-    def receive_data(self, data: bytes) -> list[m.Message]:
+    def receive_data(self, data: bytes | bytearray) -> list[m.Message]:
         """Take bytes as they came and return the messages they completed.
 
         Raises RemoteProtocolError; what was received before the mistake is in its ``received``.
         """
         if self.state is State.BROKEN:
             raise RemoteProtocolError("the connection is broken")
-        buffer = self._buffer
-        buffer += data
+        if self._buffer:
+            self._buffer += data
+            data = self._buffer
         received: list[m.Message] = []
-        start, held = 0, len(buffer)
+        start, held = 0, len(data)
         try:
-            while held - start >= 4:
-                (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self._max_frame:
-                    # Before a byte of the body is awaited: a stray print() must not make us wait.
-                    raise RemoteProtocolError(f"frame of {length} bytes exceeds {self._max_frame}")
-                if held - start - 4 < length:
-                    break
-                received.append(self._decode(bytes(buffer[start + 4 : start + 4 + length])))
-                start += 4 + length
+            with memoryview(data) as view:
+                while held - start >= 4:
+                    (length,) = _LENGTH.unpack_from(view, start)
+                    if length > self._max_frame:
+                        # Before a byte of the body is awaited: a stray print() must not make us
+                        # wait.
+                        raise RemoteProtocolError(
+                            f"frame of {length} bytes exceeds {self._max_frame}"
+                        )
+                    if held - start - 4 < length:
+                        break
+                    received.append(self._decode(view[start + 4 : start + 4 + length]))
+                    start += 4 + length
         except RemoteProtocolError as exc:
             self.state = State.BROKEN
             exc.received = received
             raise
-        del buffer[:start]
+        if data is self._buffer:
+            del self._buffer[:start]
+        else:
+            self._buffer += data[start:]
         return received
 
     def receive_eof(self) -> None:
@@ -166,7 +174,7 @@ class Connection:
         if self._jobs:
             raise RemoteProtocolError(f"it ended with {len(self._jobs)} jobs unfinished")
 
-    def _decode(self, body: bytes) -> m.Message:
+    def _decode(self, body: memoryview) -> m.Message:
         try:
             message = m.from_wire(msgpack.unpackb(body, ext_hook=_refuse_extension))
             check(message)

@@ -63,7 +63,8 @@ class Delivery:
         self._live: dict[int, _Segment] = {}
         self._sequencer: Sequencer[bytes | list[list[int]]] = Sequencer()
         self._transcript = Transcript(has_words=options.word_timing)
-        self._outbox: deque[dict[str, Any] | tuple[int, _Segment, bytes]] = deque()
+        # Views: what is cut off the front of a long piece is not copied each time.
+        self._outbox: deque[dict[str, Any] | tuple[int, _Segment, memoryview]] = deque()
 
     # -- segments, in text order -----------------------------------------------------------------
 
@@ -170,17 +171,20 @@ class Delivery:
         if isinstance(item, dict):
             return item
         limit = self.playback.next_frame(now) * BYTES_PER_SAMPLE
-        segment, live, pcm = item
+        segment, live, waiting = item
+        if len(waiting) > limit:
+            self._outbox.appendleft((segment, live, waiting[limit:]))
+        pcm = bytes(waiting[:limit])
         # Small chunks that wait together leave together; a large one is cut.
         while len(pcm) < limit and self._outbox:
             following = self._outbox[0]
             if isinstance(following, dict) or following[1] is not live:
                 break
             self._outbox.popleft()
-            pcm += following[2]
-        if len(pcm) > limit:
-            self._outbox.appendleft((segment, live, pcm[limit:]))
-            pcm = pcm[:limit]
+            missing = limit - len(pcm)
+            if len(following[2]) > missing:
+                self._outbox.appendleft((segment, live, following[2][missing:]))
+            pcm += following[2][:missing]
         if self.ttfa is None:
             self.ttfa = max(0.0, now - live.cut_at)
         offset = self.playback.sent
@@ -232,7 +236,7 @@ class Delivery:
         live.samples += samples
         self.released += samples
         self._transcript.add_samples(samples)
-        self._outbox.append((segment, live, pcm))
+        self._outbox.append((segment, live, memoryview(pcm)))
 
     def _release_covered(self, segment: int, live: _Segment) -> None:
         """Sound leaves only after the words that it holds were told."""

@@ -130,7 +130,8 @@ class SpeechSession:
 
     def poll(self, now: float) -> list[Command]:
         """Segments that the room in the backlog allows now."""
-        return self._dispatch(now) if self.phase is not Phase.OVER else []
+        is_waiting = self._pending or self._segmenter.guess is not None
+        return self._dispatch(now) if is_waiting and self.phase is not Phase.OVER else []
 
     def abort(self, message: dict[str, Any]) -> list[Command]:
         """End the turn with an error message: no sound follows it."""

@@ -54,19 +54,20 @@ class Output:
             data = msgpack.packb({**message, "context": context}, unicode_errors="replace")
         else:
             data = _json(message)
-        if message["type"] not in ("ready", "resumed"):
+        if self.is_resumable and message["type"] not in ("ready", "resumed"):
             self._remember(_Sent(self._position, data))
         return data
 
     def sound(self, context: str | None, segment: int, sound: bytes, fmt: AudioFormat) -> bytes:
         """One frame of sound in its final format."""
-        start = self._position
-        self._position += len(sound) // fmt.sample_bytes
+        start, sample_bytes = self._position, fmt.sample_bytes
+        self._position += len(sound) // sample_bytes
         data = sound
         if self.framing == "msgpack":
             message = {"type": "audio", "context": context, "segment": segment}
             data = msgpack.packb({**message, "offset": start, "pcm": sound})
-        self._remember(_Sent(start, data, len(sound), fmt.sample_bytes))
+        if self.is_resumable:
+            self._remember(_Sent(start, data, len(sound), sample_bytes))
         return data
 
     def since(self, position: int) -> list[str | bytes]:
@@ -88,8 +89,6 @@ class Output:
         ]
 
     def _remember(self, sent: _Sent) -> None:
-        if not self.is_resumable:
-            return
         self._sent.append(sent)
         self._bytes += len(sent.data)
         while self._bytes > self._max_bytes:

@@ -124,7 +124,8 @@ class Turn:
             if self._timer is not None:
                 self._timer.cancel()
             self._set_timer(deadline)
-        self._on_output()
+        if self.session.has_news:
+            self._on_output()
 
     def hear(self, event: e.Event) -> None:
         """As ``post``, for what comes from a worker: there is nobody to raise an error to."""

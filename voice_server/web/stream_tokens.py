@@ -37,17 +37,15 @@ class SocketChannel:
         return text
 
     async def send(self, data: str | bytes) -> None:
-        if isinstance(data, bytes):
-            await self._send_message({"type": "websocket.send", "bytes": data})
-        else:
-            await self._send_message({"type": "websocket.send", "text": data})
+        key = "bytes" if isinstance(data, bytes) else "text"
+        try:
+            await self._send({"type": "websocket.send", key: data})
+        except OSError:
+            raise ChannelClosed(is_clean=False) from None
 
     async def close(self, code: int, reason: str) -> None:
-        await self._send_message({"type": "websocket.close", "code": code, "reason": reason})
-
-    async def _send_message(self, message: Message) -> None:
         try:
-            await self._send(message)
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except OSError:
             raise ChannelClosed(is_clean=False) from None
 

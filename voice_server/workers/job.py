@@ -35,6 +35,35 @@ LONGEST_WORD: Final = 1 * SAMPLE_RATE
 TEXT_PIECE: Final = 100_000
 
 
+# Sound that is kept until its checksum is asked for, which it is only when a worker died. Jobs of
+# segment engines end before: five seconds of sound.
+UNSUMMED_BYTES: Final = 240_000
+
+
+class Checksum:
+    """The CRC-32 of all PCM that was added, worked out when it is needed."""
+
+    __slots__ = ("_crc", "_held", "_held_bytes")
+
+    def __init__(self) -> None:
+        self._crc = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def add(self, pcm: bytes) -> None:
+        self._held.append(pcm)
+        self._held_bytes += len(pcm)
+        if self._held_bytes > UNSUMMED_BYTES:
+            self.value()
+
+    def value(self) -> int:
+        for pcm in self._held:
+            self._crc = zlib.crc32(pcm, self._crc)
+        self._held.clear()
+        self._held_bytes = 0
+        return self._crc
+
+
 class Sink(Protocol):
     """Who hears a job. Called on the event loop's thread; must be quick and must not raise."""
 
@@ -121,7 +150,7 @@ class Job:
         self.chars = len(text or "")
         self._part_start = 0  # where the text of this part begins in the whole
         self._part_offset = 0  # samples delivered before this part
-        self._crc = 0  # of the samples of this part
+        self._crc = Checksum()  # of the samples of this part
         self._words: list[list[int]] = []  # announced by the worker, their sound not yet here
         self._spoken: int | None = None  # where the last complete word of this part ends
         self._wait: float | None = None
@@ -158,7 +187,7 @@ class Job:
         if self._wait is None:
             self._wait = now - self.submitted_at
         part = self.delivered - self._part_offset
-        resume = {"samples": part, "crc": self._crc} if part else None
+        resume = {"samples": part, "crc": self._crc.value()} if part else None
         number, attempt, rest = self.number, self.attempt, self.text[self._part_start :]
         messages: list[m.Message]
         if self.is_streaming:
@@ -194,7 +223,7 @@ class Job:
         """Hand PCM on. Returns False when the sink raised: then the job must be cancelled."""
         self.quiet = 0.0
         self.has_sounded = True
-        self._crc = zlib.crc32(pcm, self._crc)
+        self._crc.add(pcm)
         after = self.delivered + len(pcm) // 2
         if self._words and not self._say(after):
             return False
@@ -237,7 +266,7 @@ class Job:
             self._part_start = self._spoken
             self._part_start += _separators(self.text[self._part_start :])
         self._part_offset = self.delivered
-        self._crc = 0
+        self._crc = Checksum()
         self._words.clear()
         self._spoken = None
         return True
