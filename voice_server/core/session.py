@@ -222,9 +222,11 @@ class SpeechSession:
 
     def _cut(self, cuts: list[Cut], now: float) -> list[Command]:
         commands: list[Command] = []
+        likely = self._segmenter.guess
+        if not (cuts or likely or self._guess or self._pending):
+            return commands  # most text is in the middle of a sentence
         if self._guess is not None:
             segment, guess = self._guess
-            likely = self._segmenter.guess
             if cuts and (cuts[0].text, cuts[0].start) == (guess.text, guess.start):
                 cuts = cuts[1:]
                 commands.append(self._confirm(segment, now))
