@@ -96,6 +96,8 @@ class Engine:
         *,
         is_shared: bool = True,
     ) -> None:
+        # cuDNN's attention makes a plan for each new shape, and prompts come in any length.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         model = wrapper.model
         config = model.config
         self.options = options
@@ -240,7 +242,9 @@ class Engine:
     def _launch(self, streams: list[Stream]) -> bool:
         for stream in [s for s in streams if s.job.is_full]:
             streams.remove(stream)
-            self._cut(stream, Runaway.NO_END)
+            # Its last frame may still be on its way.
+            if not stream.in_flight:
+                self._cut(stream, Runaway.NO_END)
         if not streams:
             return False
         rows = [_row(stream) for stream in streams]

@@ -205,7 +205,7 @@ class Prompts:
 
 
 def _sent_to(device: torch.device, numbers: Tensor) -> Tensor:
-    """``numbers`` on ``device``. From pageable memory the copy would wait for the step in flight."""
+    """On ``device``. From pageable memory the copy would wait for the step in flight."""
     if device.type != "cuda":
         return numbers
     return numbers.pin_memory().to(device, non_blocking=True)

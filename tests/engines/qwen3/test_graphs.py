@@ -1,0 +1,106 @@
+"""The CUDA path, its graphs replayed on the CPU: see fake_cuda for what that can show."""
+
+from __future__ import annotations
+
+import random
+
+import fake_cuda
+import numpy as np
+import pytest
+from driving import Request, engine_of, speak, speak_all
+from qwen3_engine import runners
+from qwen3_engine.engine import Engine
+from qwen3_engine.options import EngineOptions
+
+from voice_worker.backend import Voice
+
+RYAN = Voice(speaker="ryan")
+OPTIONS = {"slots": 5, "max_length": 256, "codec_group": 2}
+
+
+def cuda_engine(wrapper, **options):
+    made = EngineOptions.from_map({"model": "unused", **OPTIONS, **options})
+    return Engine(wrapper, made, fake_cuda.DEVICE)
+
+
+def captured(engine):
+    engine.parts.frames.capture_all()
+    engine.parts.codec.capture_all(engine.group_sizes())
+    return engine
+
+
+def graphs(runner):
+    return {key: entry.graph for key, entry in runner._program._captured.items()}
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    fake_cuda.install(monkeypatch)
+
+
+@pytest.mark.parametrize("dense_from", [2, 16])
+def test_graphs_speak_what_the_same_code_speaks_without_them(small, monkeypatch, dense_from):
+    requests = [
+        Request("the quick brown fox"[: 6 + 2 * n], RYAN, {"top_p": p, "temperature": t}, n)
+        for n, (p, t) in enumerate(((1.0, 0.9), (0.8, 0.9), (1.0, 0.0), (0.9, 1.2), (1.0, 0.7)))
+    ]
+    plain = speak_all(engine_of(small, **OPTIONS), requests, random.Random(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(runners.FrameRunner, "dense_from", dense_from)
+        fake_cuda.install(patch)
+        engine = captured(cuda_engine(small))
+        before = graphs(engine.parts.frames)
+        assert {key.size for key in before} == {1, 2, 4, 5}
+        assert not any(key.has_nucleus for key in before)
+        spoken = speak_all(engine, requests, random.Random(3))
+    after = graphs(engine.parts.frames)
+    assert {key.has_nucleus for key in set(after) - set(before)} == {True}
+    assert sum(graph.replays for graph in after.values()) > 20
+    assert sum(graph.replays for graph in graphs(engine.parts.codec).values()) > 20
+    for one, other in zip(plain, spoken, strict=True):
+        assert one.pieces == other.pieces
+        np.testing.assert_allclose(one.samples, other.samples, atol=1e-7)
+
+
+def test_without_graphs_the_device_speaks_the_same(small, monkeypatch):
+    request = Request("the quick brown fox", RYAN, seed=4)
+    plain = speak(engine_of(small, **OPTIONS), request)
+    with monkeypatch.context() as patch:
+        fake_cuda.install(patch)
+        engine = cuda_engine(small, graphs=False)
+        spoken = speak(engine, request)
+    assert not graphs(engine.parts.frames)
+    assert spoken.pieces == plain.pieces
+
+
+def test_a_long_turn_rolls_over_on_the_device_as_on_the_cpu(small, monkeypatch):
+    text = "The quick fox jumps over it. " * 12
+    plain = speak(engine_of(small, **OPTIONS), Request(text, RYAN, seed=1))
+    with monkeypatch.context() as patch:
+        fake_cuda.install(patch)
+        spoken = speak(captured(cuda_engine(small)), Request(text, RYAN, seed=1))
+    assert len(plain.pieces) > 1
+    assert spoken.pieces == plain.pieces
+
+
+def test_the_host_reads_a_step_while_the_next_one_runs(small, cuda):
+    """The first step starts a frame and waits for nothing; sound comes with the second."""
+    engine = captured(cuda_engine(small))
+    engine.admit(1, RYAN, {}, 0)
+    engine.feed(1, "the quick brown fox ")
+    (first,) = engine.step([1])
+    assert not len(first.samples)
+    assert len(engine._flights) == 1
+    (second,) = engine.step([1])
+    assert len(second.samples) == 1920
+    assert len(engine._flights) == 1
+
+
+def test_the_recorder_refuses_what_a_capture_would(cuda):
+    import torch
+
+    x = torch.ones(3)
+    for wrong in (lambda: x.sum().item(), lambda: x[x > 0], lambda: x + torch.tensor([1.0, 2, 3])):
+        with pytest.raises(AssertionError):
+            with torch.cuda.graph(fake_cuda.Graph(), stream=fake_cuda.Stream()):
+                wrong()
