@@ -167,7 +167,8 @@ def codes_in(paths: Iterable[Path]) -> set[str]:
                 case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
                     found.add(code)
                 case ast.Call(
-                    func=ast.Name(id="Failure"), args=[ast.Constant(value=str(code)), *_]
+                    func=ast.Name(id="Failure" | "Refused" | "_refusal"),
+                    args=[ast.Constant(value=str(code)), *_],
                 ):
                     found.add(code)
     return found
