@@ -46,11 +46,22 @@ def test_the_loudness_of_a_reference_tone_is_that_of_the_standard() -> None:
     assert loudness(np.concatenate([sine, silence(9)])) == pytest.approx(-3.01, abs=0.5)
 
 
-@pytest.mark.parametrize("pcm", [silence(3), hiss(3, 0.0002)])
+@pytest.mark.parametrize("pcm", [silence(3), hiss(3, 0.0002), silence(3) - 32_767])
 def test_a_silent_recording_is_refused(pcm: np.ndarray) -> None:
     with pytest.raises(RequestError, match="check the microphone") as caught:
         measure(pcm)
     assert caught.value.code == "silent_audio"
+
+
+def test_an_offset_is_no_sound() -> None:
+    """Cheap sound cards add one; its pauses are pauses all the same."""
+    pcm = np.concatenate([silence(2), tone(4), silence(2)])
+    assert (
+        measure(pcm + 3_000).speech_share
+        == measure(pcm).speech_share
+        == pytest.approx(0.5, abs=0.05)
+    )
+    assert len(prepare(pcm + 3_000)) == len(prepare(pcm))
 
 
 def test_hiss_is_refused_as_noise() -> None:

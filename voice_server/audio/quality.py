@@ -54,7 +54,7 @@ def measure(pcm: Int16) -> Quality:
     levels = _frame_levels(pcm)
     peak = float(np.abs(pcm.astype(np.int32)).max(initial=0)) / 32768
     peak_db = _decibels(peak)
-    if peak_db < _QUIETEST_SPEECH_DB:
+    if min(peak_db, float(levels.max())) < _QUIETEST_SPEECH_DB:
         raise RequestError(
             "the recording is silent; check the microphone and record again", code="silent_audio"
         )
@@ -149,9 +149,9 @@ def _decibels(amplitude: float) -> float:
 
 
 def _frame_levels(pcm: Int16) -> Floats:
-    """RMS of each 20 ms, in dB full scale."""
+    """RMS of each 20 ms, in dB full scale. A constant offset is no sound."""
     whole = pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float32)
-    rms: Floats = np.sqrt((whole**2).mean(axis=1)).astype(np.float64) / 32768
+    rms: Floats = whole.std(axis=1).astype(np.float64) / 32768
     return 20 * np.log10(np.maximum(rms, 1e-5))
 
 
