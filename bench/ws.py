@@ -76,7 +76,8 @@ class Socket(asyncio.Protocol):
             self.opened.set_exception(ConnectionError("closed before the handshake"))
 
     def send(self, frame: bytes) -> None:
-        self.transport.write(frame)
+        if not self.transport.is_closing():  # a listener may have been refused
+            self.transport.write(frame)
 
 
 def path(door: str, api_key: str = "") -> str:
