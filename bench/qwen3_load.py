@@ -121,3 +121,15 @@ def percentiles(values: list[float]) -> dict[str, float]:
     if not values:
         return {}
     return {f"p{p}": round(float(np.percentile(values, p)) * 1e3, 2) for p in (50, 95, 99)}
+
+
+def ttfa(served: list[Listener]) -> dict[str, Any]:
+    """Time to first audio, raw and audible, of those who heard something."""
+    raw = [one.first_raw - one.arrival for one in served if one.first_raw is not None]
+    audible = [one.first_audible - one.arrival for one in served if one.first_audible is not None]
+    return {
+        "heard": len(raw),
+        "underruns": sum(one.underruns for one in served),
+        "raw_ms": percentiles(raw),
+        "audible_ms": percentiles(audible),
+    }

@@ -60,7 +60,7 @@ def faster(python: str | None, size: str, frames: int) -> dict[str, Any]:
         return {"missing": f"not installed here; {FASTER_INSTALL}, then --faster faster/bin/python"}
     command = [python, "-m", "bench.qwen3_rivals", "--size", size, "--frames", str(frames)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
     except (OSError, subprocess.TimeoutExpired) as exc:
         return {"missing": f"{python} did not run it: {exc}"}
     if done.returncode:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from bench import qwen3_gpu, qwen3_rivals, qwen3_table
+from bench.sections import Sections
 
 
 def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
@@ -31,7 +32,36 @@ def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
     assert all(row["frame_ms"] > 0 for row in found["fusion"])
     # It wants a venv of its own, and the table says how to make one.
     assert "pip install faster-qwen3-tts" in found["faster_qwen3_tts"]["missing"]
-    assert "faster-qwen3-tts: not installed here" in printed
+    assert "faster_qwen3_tts: not installed here" in printed
+    assert found["cancel"]["turns_beside"] == 1
+    assert found["seconds"].keys() >= {"parity_fp32", "stages", "crowds", "qwen_tts"}
+
+
+def test_a_section_that_fails_costs_no_other_its_figures(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "figures.json"
+
+    def fails(_bench):
+        raise RuntimeError("CUDA error: no such kernel")
+
+    def never(_bench, _engine):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(qwen3_gpu.Bench, "parity", fails)
+    monkeypatch.setattr(qwen3_gpu.Bench, "arrivals", never)
+    with pytest.raises(KeyboardInterrupt):
+        qwen3_gpu.main(["--tiny", "--output", str(output)])
+    found = json.loads(output.read_text())
+    assert found["parity_fp32"] == {"missing": "RuntimeError: CUDA error: no such kernel"}
+    assert found["stages"][0]["frame_ms"] > 0
+    printed = qwen3_table.table(found)
+    assert "parity_fp32: RuntimeError: CUDA error" in printed
+    assert "arrivals: it was not reached" in printed
+
+
+def test_a_section_without_time_left_is_not_begun(tmp_path):
+    sections = Sections({}, tmp_path / "figures.json", budget=0.0)
+    sections.run("long", lambda: pytest.fail("it was begun"))
+    assert "no time left" in sections.found["long"]["missing"]
 
 
 @pytest.mark.parametrize(
