@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,15 @@ class Notes:
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body"})
 
+    async def _judged(self, scope: Scope, receive: Any, send: Any) -> None:
+        is_mine = (b"authorization", f"Bearer {API_KEY}".encode()) in scope["headers"]
+        await respond(send, b"judged", status=200 if is_mine else 401)
+
+    async def _never_reads(self, scope: Scope, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
     async def _never(self, scope: Scope, receive: Any, send: Any) -> None:
         while (message := await receive())["type"] != "http.disconnect":
             pass
@@ -368,3 +377,18 @@ def self_signed(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
     paths[1].write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
     ssl.create_default_context(cafile=paths[0])
     return paths
+
+
+Scenario = Callable[[World, Notes], Coroutine[Any, Any, None]]
+
+
+def play(folder: Path, scenario: Scenario, **options: Any) -> Notes:
+    """Run a scenario with a relay and a box."""
+    notes = Notes()
+
+    async def run() -> None:
+        async with asyncio.timeout(2 * PATIENCE), tunnelled(folder, notes, **options) as world:
+            await scenario(world, notes)
+
+    asyncio.run(run())
+    return notes

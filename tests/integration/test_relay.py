@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from tests.tunnelling import (
     dial,
     heard,
     pattern,
+    play,
     relay_config,
     self_signed,
     served,
-    tunnelled,
     until,
 )
 from voice_server.core.errors import ConfigError, RequestError
@@ -34,21 +33,6 @@ from voice_server.relay.agent import Agent
 from voice_server.relay.app import Relay
 from voice_server.relay.store import PackageStore
 from voice_server.storage.atomic import TEMPORARY
-
-Scenario = Callable[[World, Notes], Coroutine[Any, Any, None]]
-
-
-def play(folder: Path, scenario: Scenario, **options: Any) -> Notes:
-    """Run a scenario with a relay and a box."""
-    notes = Notes()
-
-    async def run() -> None:
-        async with asyncio.timeout(2 * PATIENCE), tunnelled(folder, notes, **options) as world:
-            await scenario(world, notes)
-
-    asyncio.run(run())
-    return notes
-
 
 # -- what crosses --------------------------------------------------------------------------------
 

@@ -449,6 +449,35 @@ def test_more_than_the_window_breaks_the_link() -> None:
         carry(box, relay)
 
 
+def test_empty_messages_do_not_pass_the_window_by() -> None:
+    relay, box = linked()
+    stream = relay.open(SOCKET)
+    carry(relay, box)
+    for _ in range(10_000):
+        box.write(*say(stream, b""))
+    carry(box, relay)
+    assert relay._streams[stream].unread <= WINDOW
+    assert len(box._streams[stream].pending) > 5_000
+
+
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+def test_what_is_opened_together_makes_no_frame_that_is_too_long(encoding: Encoding) -> None:
+    relay, box = linked(encoding)
+    scope = {**SCOPE, "headers": [[b"x", b"\xff" * 65_000]], "raw_path": b"/" + b"%" * 60_000}
+    for _ in range(60):
+        relay.open({**scope, "path": "\x01" * 20_000})
+    assert len(carry(relay, box)) == 60
+
+
+def test_what_may_not_be_opened_is_refused_before_it_leaves() -> None:
+    relay, _ = linked()
+    with pytest.raises(TunnelBroken, match="headers"):
+        relay.open({**SCOPE, "headers": [[b"x", bytes(70_000)]]})
+    with pytest.raises(TunnelBroken, match="path"):
+        relay.open({**SCOPE, "raw_path": bytes(40_000), "query_string": bytes(40_000)})
+    assert relay.streams == ()
+
+
 def test_credit_for_what_was_not_sent_breaks_the_link() -> None:
     relay, box = linked()
     stream = relay.open(SOCKET)

@@ -180,6 +180,20 @@ class Settings(BaseSettings):
         default=300.0,
         description="At the relay: seconds until a box has begun its answer; then 504.",
     )
+    relay_key_rate: str = Field(
+        default="6000/minute",
+        description="At the relay: how often one key may ask, a WebSocket counting once; off is "
+        "no limit.",
+    )
+    relay_address_rate: str = Field(
+        default="6000/minute",
+        description="At the relay: how often one address may ask, with whatever keys; off is no "
+        "limit.",
+    )
+    relay_wrong_keys: str = Field(
+        default="30/minute",
+        description="At the relay: wrong keys from one address until it gets 429; off is no limit.",
+    )
     relay_certificate: Path | None = Field(
         default=None, description="At the relay: PEM file of its certificate; unset is no TLS."
     )

@@ -3,6 +3,7 @@
     WS   /tunnel                                 a box comes in
     GET  /health                                 the relay's own
     GET  /api/v1/status                          the relay's, and the box's with it
+    GET  /relay/metrics                          the relay's, for Prometheus
     POST /api/v1/tts/voices/sync                 the box's, and the relay's store follows
     GET  /api/v1/tts/voices/{voice_id}/package   the box's; the store's while the box is away
     …                                            the box's
@@ -21,8 +22,9 @@ import re
 import time
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from voice_server import __version__
 from voice_server.config import Config
@@ -38,6 +40,8 @@ from voice_server.core.manifest import SUFFIX
 from voice_server.relay.agent import PATH as TUNNEL
 from voice_server.relay.boxes import Box, Lobby, parse_boxes
 from voice_server.relay.forward import Answer, crossing, fetch, forward
+from voice_server.relay.guard import Guard
+from voice_server.relay.metrics import RelayMetrics
 from voice_server.relay.sync import PREFIX
 from voice_server.web.auth import Gate, is_open, presented_by
 from voice_server.web.errors import Boundary, deny
@@ -46,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 _PACKAGE = re.compile(rf"{PREFIX}/([^/]+)/package")
 _STATUS = "/api/v1/status"
+_METRICS = "/relay/metrics"
+_HEADS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 _SMALL = 8 << 20
 
 
@@ -61,10 +67,13 @@ class Relay:
             )
         listed = settings.relay_boxes
         keys = parse_boxes("" if listed is None else listed.get_secret_value())
+        self._metrics = RelayMetrics(tuple(keys))
+        self._guard = Guard(settings, self._metrics)
         self.boxes = {
             name: Box(
                 name,
                 settings.data_dir / "relay" / name,
+                self._metrics,
                 keepalive=settings.relay_keepalive,
                 window=config.limits.resume_window,
             )
@@ -73,7 +82,7 @@ class Relay:
         self._drain_timeout = config.limits.drain_timeout
         self._deadline = settings.relay_timeout
         self._is_draining = False
-        self._lobby = Lobby(self.boxes, keys)
+        self._lobby = Lobby(self.boxes, keys, self._guard)
         self._own = Gate(
             self._answer_alone,
             settings.api_key.get_secret_value(),
@@ -118,6 +127,7 @@ class Relay:
             else:
                 await self._serve(scope, receive, send)
         except VoiceServerError as exc:
+            self._guard.refused(exc.code)
             await deny(scope, receive, send, exc)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,8 +136,17 @@ class Relay:
         seen = dict(scope)
         headers = {name.lower(): value for name, value in scope["headers"]}
         presented = presented_by(scope, headers)  # which leaves no secret for the server's log
+        self._guard.admit(box.name, scope, presented)
+
+        is_judged = not (is_open(scope) or _is_preflight(scope))
+
+        async def heard(message: Message) -> None:
+            if is_judged and message["type"] in _HEADS:
+                self._guard.answered(box.name, scope, presented, message.get("status", 200))
+            await send(message)
+
         is_keyed = any((*presented.keys, *presented.tickets))
-        if not (is_keyed or is_open(scope) or _is_preflight(scope)):
+        if is_judged and not is_keyed:
             raise Unauthorized(
                 "this relay wants an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key'"
             )
@@ -137,15 +156,17 @@ class Relay:
                 answer = await self._status(box, seen)
             case "POST", path if path == f"{PREFIX}/sync":
                 answer = await self._sync(box, seen, receive)
+            case "GET", path if path == _METRICS:
+                answer = None
             case "GET", path if _PACKAGE.fullmatch(path) and not box.is_connected:
                 answer = None
             case _:
-                await forward(box.endpoint(), seen, receive, send, self._deadline)
+                await forward(box.endpoint(), seen, receive, heard, self._deadline)
                 return
         if answer is None:
-            await self._own(scope, receive, send)
+            await self._own(scope, receive, heard)
         else:
-            await answer(scope, receive, send)
+            await answer(scope, receive, heard)
 
     def _addressed(self, scope: Scope) -> tuple[Box, Scope]:
         """The box, and the scope as that box sees it."""
@@ -196,11 +217,13 @@ class Relay:
         """What a box that is away would answer, to who has the relay's own key."""
         box: Box = scope["state"]["box"]
         found = _PACKAGE.fullmatch(scope["path"])
-        if found is None:
-            about = {"status": "away", "version": __version__, "backends": {}}
-            answer: Response = JSONResponse(
-                {**about, "voices": len(box.store.digests), **self._about(box)}
+        if scope["path"] == _METRICS:
+            answer: Response = Response(
+                self._metrics.exposition(self.boxes), media_type=CONTENT_TYPE_LATEST
             )
+        elif found is None:
+            about = {"status": "away", "version": __version__, "backends": {}}
+            answer = JSONResponse({**about, "voices": len(box.store.digests), **self._about(box)})
         else:
             voice_id = found[1]
             try:

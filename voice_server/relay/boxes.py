@@ -17,6 +17,8 @@ from voice_server.core.tunnel import SUBPROTOCOLS, Link, Refused, Role, Session,
 from voice_server.core.tunnel.handshake import Answer, RelayHandshake
 from voice_server.core.tunnel.records import MAX_STREAMS
 from voice_server.relay.endpoint import Endpoint, SessionOver, as_bytes, as_frame
+from voice_server.relay.guard import Guard, address_of
+from voice_server.relay.metrics import RelayMetrics
 from voice_server.relay.store import PackageStore
 from voice_server.relay.sync import Sync
 from voice_server.relay.wire import LinkLost, Wire, wire_of
@@ -35,10 +37,13 @@ _MAX_STREAMS = MAX_STREAMS * 3 // 4
 class Box:
     """One box by its name: at most one session at a time, and at most one link of that."""
 
-    def __init__(self, name: str, folder: Path, *, keepalive: float, window: float) -> None:
+    def __init__(
+        self, name: str, folder: Path, metrics: RelayMetrics, *, keepalive: float, window: float
+    ) -> None:
         self.name = name
         self.store = PackageStore(folder)
-        self.sync = Sync(name, self.store)
+        self.sync = Sync(name, self.store, metrics.sync_failures.labels(name).inc)
+        self._links = metrics.links.labels(name)
         self.connected_at: float | None = None  # Unix time of the link there is, or was last
         self._keepalive, self._window = keepalive, window
         self._endpoint: Endpoint | None = None
@@ -106,6 +111,8 @@ class Box:
         self.connected_at = time.time()
         if self._syncing is None:
             self._syncing = asyncio.create_task(self.sync.run(endpoint))
+        self.sync.resume()
+        self._links.inc()
         logger.info("box %s: connected", self.name)
         carrying = asyncio.create_task(endpoint.run(link, received, wire))
         self._carrying = carrying
@@ -152,16 +159,24 @@ class Box:
 class Lobby:
     """``WS /tunnel``: lets boxes in that prove their key. An ASGI application."""
 
-    def __init__(self, boxes: Mapping[str, Box], keys: Mapping[str, tuple[str, ...]]) -> None:
-        self._boxes, self._keys = boxes, keys
+    def __init__(
+        self, boxes: Mapping[str, Box], keys: Mapping[str, tuple[str, ...]], guard: Guard
+    ) -> None:
+        self._boxes, self._keys, self._guard = boxes, keys, guard
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offered = [name for name in scope.get("subprotocols") or () if name in SUBPROTOCOLS]
         if not offered or self._waiting >= MAX_HANDSHAKES:
-            reason = "too many wait here" if offered else "this is for boxes: server.py --relay"
+            reason = (
+                "too many wait here"
+                if offered
+                else f"this is for boxes, server.py --relay, that speak {' or '.join(SUBPROTOCOLS)}"
+            )
             await deny(scope, receive, send, Forbidden(reason))
             return
+        guessing = f"box {address_of(scope)}"
+        self._guard.check_guesses(guessing)
         await receive()  # websocket.connect
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         wire, reason, code = wire_of(scope), "", 1000
@@ -176,6 +191,9 @@ class Lobby:
             logger.info("box %s: link lost: %s", box.name, reason)
         except Refused as exc:
             reason, code = exc.code, _REFUSAL_CLOSE
+            self._guard.refused(exc.code)
+            if exc.code == "unauthorized":
+                self._guard.guessed(guessing)
             logger.warning("a box at %s was refused: %s", scope.get("client"), exc)
         except (LinkLost, TunnelBroken, TimeoutError) as exc:
             reason, code = "handshake", 1002

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 try:
@@ -34,40 +33,43 @@ class FrameReader:
         """``is_masked``: as what clients send. ``max_size``: bytes of a payload."""
         self._is_masked = is_masked
         self._max_size = max_size
-        self._held: list[bytes] = []
-        self._held_size = 0
-        self._wanted = 0  # bytes that make a frame, as far as is known
+        self._data, self._at = b"", 0
+        self._more: list[bytes] = []  # what came since, until it makes a frame
+        self._missing = 0
         self._is_in_fragments = False
         self._is_given_up = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """What ``data`` completes: TEXT or BINARY and the payload, or 0 and a frame as it came.
+    def feed(self, data: bytes) -> None:
+        """Take what was read."""
+        if self._at == len(self._data):
+            self._data, self._at = data, 0
+        else:
+            self._more.append(data)
+            self._missing -= len(data)
+
+    def next(self) -> tuple[int, bytes] | None:
+        """TEXT or BINARY and the payload, or 0 and a frame as it came; None until more is read.
 
         From a frame on that is too long all bytes come as they are: the library refuses it.
         """
-        if self._held:
-            self._held.append(data)
-            self._held_size += len(data)
-            if self._held_size < self._wanted:
-                return
-            data, self._held = b"".join(self._held), []
-        at, size = 0, len(data)
-        while at < size and not self._is_given_up:
-            start, length = self._header(data, at)
+        if self._more and self._missing <= 0:
+            self._data = b"".join((self._data[self._at :], *self._more))
+            self._at, self._more = 0, []
+        at, size = self._at, len(self._data)
+        if at == size or self._missing > 0:
+            return None
+        if not self._is_given_up:
+            start, length = self._header(self._data, at)
             end = start + length
-            if length > self._max_size:
-                self._is_given_up = True
-            elif start == 0 or end > size:
-                self._wanted = end - at if start else size - at + 1
-                break
-            else:
-                yield self._frame(data, at, start, end)
-                at = end
-        if at < size:
-            if self._is_given_up:
-                yield 0, data[at:]
-            else:
-                self._held, self._held_size = [data[at:]], size - at
+            if length <= self._max_size:
+                if start == 0 or end > size:
+                    self._missing = end - size if start else 1
+                    return None
+                self._at = end
+                return self._frame(self._data, at, start, end)
+            self._is_given_up = True
+        self._at = size
+        return 0, self._data[at:]
 
     def _frame(self, data: bytes, at: int, start: int, end: int) -> tuple[int, bytes]:
         first, is_masked = data[at], bool(data[at + 1] & _MASKED)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from voice_server.core.errors import RequestError, TunnelDown, VoiceServerError
+from voice_server.core.errors import RequestError, TooLarge, TunnelDown, VoiceServerError
 from voice_server.core.manifest import MAX_PACKAGE_BYTES
+from voice_server.core.restart import Restart, RestartPolicy
 from voice_server.core.tunnel import Record
 from voice_server.core.voices import check_voice_id
 from voice_server.relay.endpoint import Endpoint
@@ -20,7 +23,11 @@ logger = logging.getLogger(__name__)
 PREFIX = "/api/v1/tts/voices"
 _MAX_LIST = 32 << 20
 _DEADLINE = 120.0
-_RETRY = 5.0
+# Changes come in crowds, such as an import of a thousand packages: one look at the list will do.
+_PAUSE = 0.2
+_BACKOFF = RestartPolicy(first_delay=1.0, longest_delay=60.0, failures=1_000)
+_MAX_TRIES = 12
+"""In a row, about eight minutes. Then only a change, or a new link, begins another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +41,42 @@ class Synced:
 class Sync:
     """One box's. ``changed`` asks for a synchronisation soon; ``now`` does one."""
 
-    def __init__(self, name: str, store: PackageStore) -> None:
+    def __init__(self, name: str, store: PackageStore, on_failure: Callable[[], None]) -> None:
         self._name = name
         self._store = store
+        self._on_failure = on_failure
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._restart = Restart(_BACKOFF)
+        self._unpackable: dict[str, str] = {}  # voices without a package → digest
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last synchronisation failed."""
+        return self._restart.failures_in_a_row > 0
 
     def changed(self) -> None:
         """The box's catalogue may be another than the store."""
         self._changed.set()
 
+    def resume(self) -> None:
+        """There is a new link: what failed may work now."""
+        if self.is_failing:
+            self.changed()
+
     async def run(self, endpoint: Endpoint) -> None:
         """Follow the changes of the box, as long as its session lasts."""
         while True:
             await self._changed.wait()
+            await asyncio.sleep(_PAUSE)
             self._changed.clear()
             try:
                 done = await self.now(endpoint)
-            except VoiceServerError as exc:
-                logger.warning("%s: voices were not synchronised: %s", self._name, exc)
-                await asyncio.sleep(_RETRY)
-                self._changed.set()
+            except (VoiceServerError, OSError) as exc:
+                self._failed(f"{exc}")
+                await asyncio.sleep(max(0.0, self._restart.next_start - time.monotonic()))
+                if self._restart.failures_in_a_row < _MAX_TRIES:
+                    self._changed.set()
                 continue
             if done.fetched or done.deleted:
                 logger.info(
@@ -63,6 +85,21 @@ class Sync:
                     done.fetched,
                     done.deleted,
                 )
+
+    def _failed(self, reason: str) -> None:
+        """Say it when it begins, when the reason is another, and when no more is tried."""
+        told = self._restart.reason if self.is_failing else ""
+        self._on_failure()
+        self._restart.failed(time.monotonic(), reason)
+        if self._restart.failures_in_a_row == _MAX_TRIES:
+            logger.warning(
+                "%s: voices were not synchronised in %d tries; the next change or link begins "
+                "again: %s", self._name, _MAX_TRIES, reason,
+            )  # fmt: skip
+        elif reason != told:
+            logger.warning(
+                "%s: voices are not synchronised, and it is tried again: %s", self._name, reason
+            )
 
     async def now(self, endpoint: Endpoint) -> Synced:
         """Raises TunnelDown, TunnelTimeout, StorageFull; what was fetched before stays."""
@@ -73,12 +110,20 @@ class Sync:
             differing = [v for v, digest in wanted.items() if held.get(v) != digest]
             fetched = 0
             for voice_id in differing:
+                if self._unpackable.get(voice_id) == wanted[voice_id]:
+                    continue
                 package = await self._package(endpoint, voice_id)
-                if package is not None:
+                if package is None:
+                    self._unpackable[voice_id] = wanted[voice_id]
+                else:
                     await self._store.put(voice_id, wanted[voice_id], package)
                     fetched += 1
             for voice_id in gone:
                 await self._store.discard(voice_id)
+            self._unpackable = {v: d for v, d in self._unpackable.items() if v in wanted}
+            if self.is_failing:
+                logger.info("%s: voices are synchronised again", self._name)
+            self._restart.ready()
             return Synced(fetched, len(gone))
 
     async def _list(self, endpoint: Endpoint) -> dict[str, str]:
@@ -101,16 +146,22 @@ class Sync:
         return listed
 
     async def _package(self, endpoint: Endpoint, voice_id: str) -> bytes | None:
-        """None for a voice that cannot be packed now: deleted meanwhile, or its files are gone."""
-        answer = await fetch(
-            endpoint,
-            _scope("GET", f"{PREFIX}/{voice_id}/package"),
-            deadline=_DEADLINE,
-            max_bytes=MAX_PACKAGE_BYTES,
-            own=True,
-        )
+        """None for a voice without one: deleted meanwhile, its files are gone, or it is too big."""
+        try:
+            answer = await fetch(
+                endpoint,
+                _scope("GET", f"{PREFIX}/{voice_id}/package"),
+                deadline=_DEADLINE,
+                max_bytes=MAX_PACKAGE_BYTES,
+                own=True,
+            )
+        except TooLarge as exc:
+            logger.warning("%s: no package of %s: %s", self._name, voice_id, exc)
+            return None
         if answer.status == 200:
             return answer.body
+        if answer.status >= 500:
+            raise TunnelDown(f"the box answers {answer.status} when asked for {voice_id}")
         logger.warning("%s: no package of %s: %d", self._name, voice_id, answer.status)
         return None
 

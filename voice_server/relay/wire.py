@@ -135,6 +135,7 @@ class ServerWire(BoundedWebSocket):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
+            self._read()
 
     # -- uvicorn calls -----------------------------------------------------------------------------
 
@@ -147,7 +148,12 @@ class ServerWire(BoundedWebSocket):
         if not self.handshake_initiated:  # this is the request, all of it
             super().data_received(data)
             return
-        for first, payload in self._reader.feed(data):
+        self._reader.feed(data)
+        self._read()
+
+    def _read(self) -> None:
+        while not self.read_paused and (found := self._reader.next()) is not None:
+            first, payload = found
             if not first:
                 super().data_received(payload)
             elif self.conn.state is State.OPEN:
@@ -230,7 +236,9 @@ class DialledWire(ClientConnection):
         if self._is_refused:
             super().data_received(data)
             return
-        for first, payload in self._reader.feed(data):
+        self._reader.feed(data)
+        while (found := self._reader.next()) is not None:
+            first, payload = found
             if not first:
                 super().data_received(payload)
             elif self.protocol.state is State.OPEN:

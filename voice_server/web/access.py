@@ -52,18 +52,40 @@ class Rates:
 
     def check(self, key: Key) -> None:
         """Count one request. Raises RateLimited with the seconds to wait."""
-        if not key.rate:
-            return
+        self.count(key.id, key.rate, "this key")
+
+    def count(self, who: str, rate: str, name: str) -> None:
+        """The same for anybody. ``rate``: such as ``60/minute``; empty is no limit."""
+        if rate and not self._limits.hit(self._parsed(rate), who):
+            raise self._refusal(who, rate, f"{name} may ask {rate}")
+
+    def add(self, who: str, rate: str) -> None:
+        """Count, and refuse nothing."""
+        if rate:
+            self._limits.hit(self._parsed(rate), who)
+
+    def check_spent(self, who: str, rate: str, name: str) -> None:
+        """Refuse who has used the rate up, and count nothing."""
+        if rate and not self._limits.test(self._parsed(rate), who):
+            raise self._refusal(who, rate, f"{name}: more than {rate}")
+
+    @property
+    def _limits(self) -> Any:
         if self._limiter is None:
             from limits.storage import MemoryStorage
             from limits.strategies import MovingWindowRateLimiter
 
             self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        rate = self._rates.get(key.rate)
-        if rate is None:
-            rate = self._rates[key.rate] = parse_rate(key.rate)
-        if not self._limiter.hit(rate, key.id):
-            reset, _ = self._limiter.get_window_stats(rate, key.id)
-            error = RateLimited(f"this key may ask {key.rate}; wait a little")
-            error.retry_after = max(1.0, reset - time.time())
-            raise error
+        return self._limiter
+
+    def _parsed(self, rate: str) -> Any:
+        parsed = self._rates.get(rate)
+        if parsed is None:
+            parsed = self._rates[rate] = parse_rate(rate)
+        return parsed
+
+    def _refusal(self, who: str, rate: str, reason: str) -> RateLimited:
+        reset, _ = self._limits.get_window_stats(self._parsed(rate), who)
+        error = RateLimited(f"{reason}; wait a little")
+        error.retry_after = max(1.0, reset - time.time())
+        return error
