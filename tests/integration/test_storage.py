@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -324,6 +325,27 @@ async def test_a_database_of_a_newer_server_is_left_alone(tmp_path: Path) -> Non
             await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(ConfigError, match=r"'9999'.*another database_url"):
         await Catalogue(tmp_path).load()
+
+
+async def test_a_file_that_is_no_database_is_told_without_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "voice_server.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(ConfigError, match=r"voice_server\.db cannot be opened: file is not a dat"):
+        await Catalogue(tmp_path).load()
+
+
+async def test_a_database_that_cannot_be_opened_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as catalogue:
+        await catalogue.create(voice())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Nothing may grow: the system says so as it says a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(StorageFull, match="free some space"):
+            await Catalogue(tmp_path).load()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    async with opened(tmp_path) as catalogue:
+        assert len(catalogue.voices()) == 1
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle+nothing:///x", "postgresql+nothing://h/d"])

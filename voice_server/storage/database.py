@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voice_server.core.errors import ConfigError
-from voice_server.storage.group_commit import GroupCommit
+from voice_server.core.errors import ConfigError, VoiceServerError
+from voice_server.storage.group_commit import GroupCommit, is_full, storage_full
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -67,7 +67,7 @@ class Database:
             yield connection
 
     async def open(self) -> AsyncEngine:
-        """Import, connect, create or migrate the tables. Raises ConfigError."""
+        """Import, connect, create or migrate the tables. Raises ConfigError, StorageFull."""
         if self._engine is None:
             async with self._opening:
                 if self._engine is None:
@@ -91,10 +91,27 @@ class Database:
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_migrate)
-        except BaseException:
+        except BaseException as exc:
             await engine.dispose()
-            raise
+            refusal = _refusal(exc, engine)
+            if refusal is None:
+                raise
+            raise refusal from exc
         return engine
+
+
+def _refusal(exc: BaseException, engine: AsyncEngine) -> VoiceServerError | None:
+    """What the failure to open a database means for people; None if that is said already."""
+    from sqlalchemy.exc import DBAPIError
+
+    if is_full(exc):
+        return storage_full()
+    if not isinstance(exc, DBAPIError | OSError):
+        return None
+    return ConfigError(
+        f"database_url › {engine.url.render_as_string()} cannot be opened: "
+        f"{exc.orig if isinstance(exc, DBAPIError) else exc}; repair it, or name another"
+    )
 
 
 def _engine(url: str) -> AsyncEngine:

@@ -71,14 +71,14 @@ class GroupCommit:
                     self._group = None
                     await group.end(exc)
                 if is_full(exc):
-                    raise _storage_full() from exc
+                    raise storage_full() from exc
                 raise
             if savepoint is not None:
                 await savepoint.commit()
         await group.over.wait()
         if group.error is not None:
             if is_full(group.error):
-                raise _storage_full() from group.error
+                raise storage_full() from group.error
             raise group.error
 
     async def close(self) -> None:
@@ -110,7 +110,8 @@ async def _is_undone(savepoint: AsyncTransaction) -> bool:
     return True
 
 
-def _storage_full() -> StorageFull:
+def storage_full() -> StorageFull:
+    """What a database whose disk ``is_full`` means for who asked."""
     return StorageFull(
         "the database could not be written: the disk is full or failing; "
         "free some space under the data folder and try again"

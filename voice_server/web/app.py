@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voice_server.audio.formats import sound_format
 from voice_server.config import Config
-from voice_server.core.errors import ConfigError, NotFound, VoiceServerError
+from voice_server.core.errors import NotFound, VoiceServerError
 from voice_server.speech.service import SpeechService
 from voice_server.storage.keyring import Keyring
 from voice_server.storage.ownership import owned
@@ -118,7 +118,7 @@ class Application:
                     finally:
                         preloading.cancel()
                         await self.service.stop()
-        except ConfigError as exc:
+        except VoiceServerError as exc:
             self._refusal = str(exc)
             raise
 
