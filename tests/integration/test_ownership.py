@@ -74,6 +74,7 @@ def test_a_second_server_on_the_folder_is_refused_and_the_first_serves_on(tmp_pa
         assert "listens on" not in second.stdout
         assert re.search(rf"another server \(pid {first.pid}\) works on", second.stderr)
         assert "Traceback" not in second.stderr
+        assert "ready after" not in second.stderr  # no model was loaded beside those of the first
         assert first.poll() is None
         # The command line is no second server.
         done = run_cli(tmp_path, "voices", "list")

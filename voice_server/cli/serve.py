@@ -16,6 +16,7 @@ import typer
 
 from voice_server.cli.console import errors_told
 from voice_server.core.errors import ConfigError, VoiceServerError
+from voice_server.storage.ownership import owned
 
 if TYPE_CHECKING:
     import uvicorn
@@ -88,6 +89,9 @@ def run(config: Config) -> None:
     if settings.relay is not None:
         check_relay(config)
     prepare(config)
+    # Models are loaded before the application begins: not beside those of a server that is there.
+    with owned(settings.data_dir):
+        pass
     with listen(config) as listener, contextlib.ExitStack() as stack:
         wyoming = listen_for_wyoming(config)
         if wyoming is not None:
