@@ -36,7 +36,7 @@ _SOUND: Final = struct.Struct("!BBH")  # the header of a binary message of 126 t
 _BETWEEN_FRAMES: Final = StreamReader.at_eof.__code__
 
 
-class _Unread(deque[Any]):
+class Unread(deque[Any]):
     """Messages for one reader. An ``asyncio.Queue`` costs three times as much."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,7 +61,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue: Any = _Unread(self.loop)
+        self.queue: Any = Unread(self.loop)
 
     def data_received(self, data: bytes) -> None:
         if data[0] == _WHOLE_TEXT and self._is_between_frames():

@@ -1,0 +1,150 @@
+"""The short way through our WebSocket gives the application what websockets alone would give it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
+
+from voice_server.web.socket import BoundedWebSocket, Unread
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written, but for its opening handshake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        self.sent += bytes(data)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+async def opened(kind: type[WebSocketsSansIOProtocol]) -> tuple[WebSocketsSansIOProtocol, Wire]:
+    """A connection after its handshake, with nobody who takes its messages."""
+
+    async def accept(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+    config = uvicorn.Config(accept, log_config=None, ws_max_size=300, ws_per_message_deflate=False)
+    config.load()
+    socket, wire = kind(config, ServerState(), {}), Wire()
+    socket.connection_made(wire)
+    socket.data_received(REQUEST)
+    while not socket.handshake_complete:
+        await asyncio.sleep(0)
+    wire.sent = b""
+    return socket, wire
+
+
+async def heard(
+    kind: type[WebSocketsSansIOProtocol], pieces: list[bytes]
+) -> tuple[list[Any], list[Any]]:
+    """What the application is told, and the rest of what can be seen."""
+    socket, wire = await opened(kind)
+    for piece in pieces:
+        if not wire.is_closed:
+            socket.data_received(piece)
+    queue: Any = socket.queue
+    said = list(queue if isinstance(queue, Unread) else queue._queue)
+    for task in socket.tasks:
+        task.cancel()
+    socket.stop_keepalive()
+    messages = [message for message in said if message["type"] == "websocket.receive"]
+    return messages, [said[len(messages) :], wire.sent, wire.is_closed]
+
+
+FRAMES = st.one_of(
+    st.text(max_size=40).map(lambda text: Frame(Opcode.TEXT, text.encode())),
+    st.builds(
+        Frame,
+        st.sampled_from(list(Opcode)),
+        st.one_of(st.binary(max_size=140), st.just(bytes(301))),
+        fin=st.booleans(),
+        rsv1=st.sampled_from([False] * 9 + [True]),
+    ),
+)
+
+
+def masked(frame: Frame, is_masked: bool) -> bytes:
+    # websockets will not make what no peer should send; what it makes of a legal one is changed.
+    legal = Frame(Opcode.BINARY, frame.data).serialize(mask=is_masked)
+    return bytes([(0x80 * frame.fin) | (0x40 * frame.rsv1) | frame.opcode]) + legal[1:]
+
+
+@given(
+    frames=st.lists(st.tuples(FRAMES, st.sampled_from([True] * 9 + [False])), max_size=8),
+    cuts=st.lists(st.integers(0, 1200), max_size=6),
+)
+def test_every_stream_of_frames_however_it_is_cut_is_taken_as_by_websockets_alone(
+    frames: list[tuple[Frame, bool]], cuts: list[int]
+) -> None:
+    stream, ends = b"", []
+    for frame, is_masked in frames:
+        stream += masked(frame, is_masked)
+        ends.append(len(stream))
+    edges = {0, len(stream), *(cut for cut in cuts if cut < len(stream))}
+
+    def pieces(edges: set[int]) -> list[bytes]:
+        return [stream[a:b] for a, b in itertools.pairwise(sorted(edges))]
+
+    async def run() -> None:
+        ours, seen = await heard(BoundedWebSocket, pieces(edges))
+        theirs, expected = await heard(WebSocketsSansIOProtocol, pieces(edges))
+        whole, _ = await heard(WebSocketsSansIOProtocol, pieces(edges.union(ends)))
+        assert seen == expected
+        # Where a mistake follows in the same read, uvicorn forgets the messages before it.
+        assert theirs == ours[: len(theirs)]
+        assert ours == whole[: len(ours)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_short_texts_do_not_pass_through_the_parser(count: int) -> None:
+    async def run() -> None:
+        socket, _ = await opened(BoundedWebSocket)
+        socket.conn.receive_data = None  # type: ignore[assignment,method-assign]
+        socket.data_received(Frame(Opcode.TEXT, b'{"token": "Hi"}').serialize(mask=True) * count)
+        received: list[Any] = [await socket.receive() for _ in range(count)]
+        assert [message["text"] for message in received] == ['{"token": "Hi"}'] * count
+
+    asyncio.run(run())
+
+
+def test_sound_is_framed_as_websockets_frames_it() -> None:
+    async def run() -> None:
+        socket, wire = await opened(BoundedWebSocket)
+        for size in (0, 125, 126, 9_600, 65_535, 65_536):
+            wire.sent = b""
+            await socket.send({"type": "websocket.send", "bytes": bytes(size)})
+            assert wire.sent == Frame(Opcode.BINARY, bytes(size)).serialize(mask=False)
+
+    asyncio.run(run())
