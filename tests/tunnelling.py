@@ -32,8 +32,8 @@ class Wire:
     over both directions, until it is cut, in the middle of a frame as likely as not.
     """
 
-    def __init__(self, port: int) -> None:
-        self.target = port
+    def __init__(self, port: int, target: str = "127.0.0.1", host: str = "127.0.0.1") -> None:
+        self.target, self.target_host, self.host = port, target, host
         self.cuts: list[int] = []
         self.connections = 0
         self.cut_in_two = 0  # connections that ended where ``cuts`` said
@@ -48,7 +48,7 @@ class Wire:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, self.host, 0)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -71,7 +71,7 @@ class Wire:
         self.connections += 1
         left = [self.cuts.pop(0) if self.cuts else -1]
         try:
-            far, forth = await asyncio.open_connection("127.0.0.1", self.target)
+            far, forth = await asyncio.open_connection(self.target_host, self.target)
         except OSError:
             back.transport.abort()
             return

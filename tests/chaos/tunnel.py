@@ -13,6 +13,7 @@ from typing import TypeVar
 import httpx
 
 from tests.chaos.lines import Reached, count, line, p99
+from tests.end_to_end.hosts import two_hosts
 from tests.end_to_end.relayed import AUTHORISED, PATIENCE, box, pair, relay
 from tests.end_to_end.talking import Talk, talk
 from tests.unit.test_tunnel import links
@@ -66,16 +67,17 @@ def cuts(scale: float) -> Reached:
         chance, differing, made = random.Random(seed), 0, 0
         with (
             tempfile.TemporaryDirectory() as folder,
-            pair(Path(folder), "--backend", "tone") as tunnel,
+            two_hosts() as hosts,
+            pair(Path(folder), "--backend", "tone", hosts=hosts) as tunnel,
         ):
-            whole = _turn(tunnel.direct)
+            whole = _turn(tunnel.box_host.address, tunnel.direct)
             wire = tunnel.wire.wire
             while made < wanted:
                 wire.cuts = [chance.randrange(2_000, 90_000) for _ in range(4)]
                 tunnel.wire.cut()  # so that the next links have those lengths
                 tunnel.wait_connected()
                 before = wire.cut_in_two
-                heard = _turn(tunnel.port)
+                heard = _turn(tunnel.relay_host.address, tunnel.port)
                 differing += heard.sound != whole.sound or heard.sentences != whole.sentences
                 made += wire.cut_in_two - before
         return made, differing
@@ -90,8 +92,8 @@ def _twice(work: Callable[[int, int], T], wanted: int) -> list[T]:
         return list(threads.map(work, [-(-wanted // 2)] * 2, (5, 6)))
 
 
-def _turn(port: int) -> Talk:
-    url = f"ws://127.0.0.1:{port}/stream-tokens"
+def _turn(host: str, port: int) -> Talk:
+    url = f"ws://{host}:{port}/stream-tokens"
     with talk(url, additional_headers=AUTHORISED) as agent:
         agent.send(token=STORY, done=True, seed=5, timestamps=True)
         agent.until("done")

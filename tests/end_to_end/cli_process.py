@@ -50,12 +50,20 @@ def run_cli(
 
 @contextmanager
 def running_server(
-    folder: Path, *flags: str, command: tuple[str, ...] = (), port: int = 0, **env: str
+    folder: Path,
+    *flags: str,
+    command: tuple[str, ...] = (),
+    port: int = 0,
+    prefix: tuple[str, ...] = (),
+    **env: str,
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """``python server.py COMMAND --port 0 …`` and its port. Killed at the end if it still runs."""
+    """``python server.py COMMAND --port 0 …`` and its port. Killed at the end if it still runs.
+
+    ``prefix``: what runs it elsewhere, such as ``ip netns exec``.
+    """
     with open(folder / "server.log", "a") as log:
         process = subprocess.Popen(
-            [sys.executable, "server.py", *command, "--port", f"{port}", *flags],
+            [*prefix, sys.executable, "server.py", *command, "--port", f"{port}", *flags],
             stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
             env=environment(folder, **env),
         )  # fmt: skip
