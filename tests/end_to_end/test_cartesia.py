@@ -326,6 +326,7 @@ def test_junk_is_an_error_and_the_end(
         assert socket.closed() == closed
     assert socket.told[-1]["type"] == "error"
     assert socket.told[-1]["error_code"] == code
+    assert socket.told[-1]["status_code"] == (413 if code == "too_large" else 400)
     server.wait_quiet()
 
 

@@ -143,7 +143,8 @@ def test_a_flush_of_nothing_is_answered(server: Server) -> None:
         socket = Socket(connection)
         socket.say("Flush")
         socket.until("Flushed")
-        assert "Warning" in socket.kinds
+        [warning] = [message for message in socket.messages if message["type"] == "Warning"]
+        assert warning["warn_msg"] == "there is no text to flush"
         socket.say("Speak", text="One.")
         socket.say("Flush")
         socket.until("Flushed")

@@ -109,11 +109,23 @@ def test_a_voice_of_another_backend_is_spoken_by_that_one(http: httpx.Client) ->
     assert len(spoken(model="tts-1")) == len(spoken(model="espeak")) > 24_000
 
 
+@pytest.mark.parametrize("voice", [7, ["high"], {"name": "high"}, {"id": 7}])
+def test_a_voice_of_the_wrong_kind_is_told_as_the_field_voice(
+    http: httpx.Client, voice: object
+) -> None:
+    answer = http.post("/v1/audio/speech", json={"input": TEXT, "voice": voice})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] in ("voice", "voice.id")
+
+
 def test_turns_are_counted_by_door(http: httpx.Client) -> None:
     http.post("/v1/audio/speech", json={"input": TEXT})
     http.post("/v1/text-to-speech/high", json={"text": TEXT})
+    http.post("/v1/speak?model=tone", json={"text": TEXT})
+    http.post("/tts/bytes", json={"transcript": TEXT, "model_id": "tone"})
+    http.post("/telephony/vapi", json={"message": {"type": "voice-request", "text": TEXT}})
     told = http.get("/metrics").text
-    for door in ("openai", "elevenlabs"):
+    for door in ("openai", "elevenlabs", "deepgram", "cartesia", "telephony"):
         assert f'voice_server_turns_total{{backend="tone",door="{door}",outcome="done"}}' in told
 
 

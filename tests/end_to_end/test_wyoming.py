@@ -222,6 +222,12 @@ def test_a_mistake_is_told_and_ends_the_connection(
     assert Error.from_event(events[-1]).code == code
 
 
+def test_a_recording_without_sound_in_it_is_too_short(assistant: Server) -> None:
+    silent = [Transcribe(), AudioStart(rate=16_000, width=2, channels=1), AudioStop()]
+    events = told(assistant, *silent, last=SynthesizeStopped)
+    assert Error.from_event(events[-1]).code == "audio_too_short"
+
+
 def test_two_first_messages_are_one_too_many(assistant: Server) -> None:
     events = told(assistant, SynthesizeStart(), SynthesizeStart(), last=SynthesizeStopped)
     assert Error.from_event(events[-1]).code == "protocol_mistake"

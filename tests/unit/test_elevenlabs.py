@@ -200,6 +200,26 @@ def test_text_for_a_context_that_was_closed_is_refused_until_it_is_final() -> No
     assert hear(talk, text="Again.", context_id="a")
 
 
+def test_text_behind_the_empty_text_that_ends_a_socket_is_refused() -> None:
+    talk = stream()
+    hear(talk, text="One.")
+    hear(talk, text="")
+    for text in ("More.", ""):
+        with pytest.raises(RequestError, match="ended this socket"):
+            hear(talk, text=text)
+
+
+def test_more_contexts_than_a_socket_has_are_refused_until_one_is_over() -> None:
+    talk = MultiStreamInput(DEFAULTS, SocketQuery(), max_contexts=3)
+    for name in ("a", "b"):
+        hear(talk, text=" ", context_id=name)
+    with pytest.raises(RequestError, match="2 contexts") as caught:
+        hear(talk, text="One.", context_id="c")
+    assert caught.value.code == "too_many_contexts"
+    hear(talk, context_id="b", close_context=True)
+    assert hear(talk, text="One.", context_id="c")
+
+
 def test_a_speed_that_no_voice_has_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="speed"):
         hear(stream(), text=" ", voice_settings={"speed": 9})

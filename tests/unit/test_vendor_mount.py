@@ -93,6 +93,11 @@ def test_a_refusal_is_what_the_vendor_would_say() -> None:
     assert refusal("cartesia", UnknownVoice("gone"), "n")[1]["error_code"] == "unknown_voice"
 
 
+def test_what_is_wrong_with_a_whole_body_names_no_field() -> None:
+    _, body, _ = refusal("elevenlabs", InvalidRequest("expected a map, got [1]"), "req_1")
+    assert body["detail"][0]["loc"] == ["body"]
+
+
 def errors_of(cls: type[VoiceServerError]) -> list[type[VoiceServerError]]:
     return [cls, *(found for below in cls.__subclasses__() for found in errors_of(below))]
 

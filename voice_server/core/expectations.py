@@ -42,6 +42,8 @@ def _resolve(root: Schema, schema: Schema) -> Schema:
 
 def expectation(root: Schema, schema: Schema) -> str:
     """What a value of ``schema`` is, in words: ``an integer ≥ 1``. ``root`` holds its ``$defs``."""
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":

@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from voice_server.core.errors import SynthesisFailed, VoiceServerError
+from voice_server.core.errors import RequestError, SynthesisFailed, VoiceServerError
 from voice_server.storage.atomic import full_disk_error
 from voice_server.web.vendors.errors import refusal, request_id
 
@@ -43,6 +43,11 @@ _BACKEND_STATUS = {
     "unsupported_language": 400,
     "out_of_memory": 503,
 }
+# Codes of RequestError, which has no class for each.
+_REQUEST_CODES = frozenset(
+    {"invalid_json", "bad_message", "binary_message", "no_text", "idle_timeout", "not_reading"}
+    | {"too_many_contexts"}
+)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -64,6 +69,8 @@ def error_of(message: Mapping[str, Any]) -> VoiceServerError:
     error: VoiceServerError
     if (cls := _classes().get(code)) is not None:
         error = cls(message["msg"])
+    elif code in _REQUEST_CODES:
+        error = RequestError(message["msg"], code=code)
     else:
         error = SynthesisFailed(message["msg"], code=code)
         error.status = _BACKEND_STATUS.get(code, error.status)

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import Annotated
 
+from pydantic import BeforeValidator, Field
 from starlette.requests import HTTPConnection
 
 from voice_server.core import wire
 from voice_server.core.errors import UnknownVoice
 from voice_server.speech.service import SpeechService
 from voice_server.web.vendors.channel import DEFAULTS
+from voice_server.web.vendors.operation import Body
+
+
+class NamedVoice(Body):
+    """A voice by its id."""
+
+    id: str = Field(max_length=200)
+
+
+def _named(value: object) -> object:
+    return {"id": value} if isinstance(value, str) else value
+
+
+AnyVoice = Annotated[NamedVoice, BeforeValidator(_named, json_schema_input_type=str | NamedVoice)]
+"""Its id alone will do."""
 
 
 async def configuration(

@@ -90,7 +90,7 @@ async def _items(request: Request, body: CartesiaSpeech) -> Items:
     check_text(service, body.transcript, "transcript")
     asked = await configuration(
         request,
-        voice=body.voice_id,
+        voice=body.voice.id,
         model=body.model_id,
         own_models=MODELS,
         speed=body.rate,

@@ -11,16 +11,11 @@ from pydantic import AfterValidator, Field
 from voice_server.audio.formats import Format, sound_format
 from voice_server.core import wire
 from voice_server.core.errors import UnsupportedFormat
+from voice_server.web.vendors.asking import AnyVoice, NamedVoice
 from voice_server.web.vendors.operation import Body
 
 MODELS: Final = re.compile(r"sonic[-.\w]*")
 _SPEEDS: Final = {"slow": 0.8, "normal": 1.0, "fast": 1.25}
-
-
-class VoiceSpecifier(Body):
-    """A voice by its id, as an object."""
-
-    id: str = Field(max_length=200)
 
 
 class OutputFormat(Body):
@@ -62,16 +57,12 @@ class Asked(Body):
     """What every request says of its voice and its sound."""
 
     model_id: str = Field(default="", max_length=200)
-    voice: Annotated[str, Field(max_length=200)] | VoiceSpecifier = ""
+    voice: AnyVoice = NamedVoice(id="")
     language: Annotated[str | None, AfterValidator(_tag)] = None
     output_format: OutputFormat = OutputFormat()
     generation_config: GenerationConfig | None = None
     speed: Literal["slow", "normal", "fast"] | None = None
     add_timestamps: bool | None = None
-
-    @property
-    def voice_id(self) -> str:
-        return self.voice if isinstance(self.voice, str) else self.voice.id
 
     @property
     def rate(self) -> float | None:

@@ -125,7 +125,7 @@ class CartesiaTranslation(Translation):
                 code="too_many_contexts",
             )
         fmt = asked.output_format.samples()
-        backend, voice = chosen(self._service, asked.voice_id or None, asked.model_id, MODELS)
+        backend, voice = chosen(self._service, asked.voice.id or None, asked.model_id, MODELS)
         info = self._service.pools[backend].info
         if info is not None:
             config = self._service.config.backend(backend)

@@ -104,15 +104,15 @@ class DeepgramTranslation(Translation):
         """Sound goes out."""
 
     def _failed(self, error: Ours) -> list[dict[str, Any]]:
-        told = {
-            "code": _CODES.get(error["code"], error["code"].upper()),
-            "description": error["msg"],
-        }
-        if "segment" in error or error["code"] == "no_text":
-            # The connection goes on; Aura's clients read the second pair of names.
-            told |= {"warn_code": told["code"], "warn_msg": error["msg"]}
-            return [{"type": "Warning", **told}]
-        return [{"type": "Error", **told, "err_code": told["code"], "err_msg": error["msg"]}]
+        code, said = _CODES.get(error["code"], error["code"].upper()), error["msg"]
+        is_warning = "segment" in error  # the connection goes on
+        if error["code"] == "no_text":
+            is_warning, said = True, "there is no text to flush"
+        # Flux's clients read the first pair of names, Aura's the second.
+        told = {"code": code, "description": said}
+        if is_warning:
+            return [{"type": "Warning", **told, "warn_code": code, "warn_msg": said}]
+        return [{"type": "Error", **told, "err_code": code, "err_msg": said}]
 
     def _spoken(self, message: dict[str, Any]) -> list[Ours]:
         text = message.get("text")

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
 from voice_server.core import wire
-from voice_server.core.errors import ProtocolMistake
+from voice_server.core.errors import ProtocolMistake, RequestError
 from voice_server.web.operations import check
 from voice_server.web.vendors.alignment import Alignment, Character
 from voice_server.web.vendors.channel import Ours, Translation, json_object
@@ -82,11 +82,14 @@ class StreamInput(Translation):
             raise ProtocolMistake("voice_settings › only the first message of a socket has them")
         self._is_open = True
         turn = self._contexts.setdefault("", _Context())
+        if turn.is_closed:
+            raise ProtocolMistake("text › the empty text ended this socket; open another")
         if message.text == "":
             return [*asked, *self._end(turn)]
         return [*asked, *self._text(turn, message)]
 
     def _end(self, turn: _Context) -> Sequence[Ours]:
+        turn.is_closed = True
         if turn.has_text:
             return [{"done": True}]
         self.replies.append(_final(None))
@@ -161,9 +164,12 @@ class MultiStreamInput(StreamInput):
     text ─▶ close_context, or a second one ─▶ an interruption: isFinal at once
     """
 
-    def __init__(self, defaults: wire.Configure, query: SocketQuery) -> None:
+    def __init__(
+        self, defaults: wire.Configure, query: SocketQuery, max_contexts: int = 16
+    ) -> None:
         # The socket's own context waits for all others: the client says when it is over.
         super().__init__(replace(defaults, keep_open=True), query)
+        self._max_contexts = max_contexts - 1
         self._is_leaving = False
 
     def incoming(self, raw: str) -> Sequence[Ours]:
@@ -194,6 +200,12 @@ class MultiStreamInput(StreamInput):
         return asked
 
     def _open(self, name: str, message: Message) -> Sequence[Ours]:
+        if len(self._contexts) >= self._max_contexts:
+            raise RequestError(
+                f"context_id › {self._max_contexts} contexts are open on this socket; close one of "
+                "them first, or open another socket",
+                code="too_many_contexts",
+            )
         context = self._contexts[name] = _Context()
         opts = self._options(message.voice_settings)
         asked = [{"keep_open": False, "opts": opts}, *self._text(context, message)]
@@ -238,21 +250,22 @@ def _error(name: str | None, message: Ours) -> str:
     return _said(name, {"message": message["msg"], "error": message["code"], "code": 1008})
 
 
-async def _translation(kind: type[StreamInput], connection: HTTPConnection) -> Translation:
+async def _asked(connection: HTTPConnection) -> tuple[wire.Configure, SocketQuery]:
     query = check(SocketQuery, dict(connection.query_params))
     fmt = output_format(query.output_format)
     body = ElevenLabsSpeech(text="", model_id=query.model_id, language_code=query.language_code)
     asked = await asked_for(connection, body, timestamps=True)
     audio = wire.AudioFormat(fmt.encoding, fmt.sample_rate)
-    return kind(replace(asked, format=audio), query)
+    return replace(asked, format=audio), query
 
 
 def routes() -> list[BaseRoute]:
     async def stream(connection: HTTPConnection) -> Translation:
-        return await _translation(StreamInput, connection)
+        return StreamInput(*await _asked(connection))
 
     async def multi_stream(connection: HTTPConnection) -> Translation:
-        return await _translation(MultiStreamInput, connection)
+        limits = connection.app.state.speech.limits
+        return MultiStreamInput(*await _asked(connection), limits.max_contexts)
 
     path = "/v1/text-to-speech/{voice_id}"
     return [

@@ -80,7 +80,7 @@ def _elevenlabs(
     error: VoiceServerError, status: int, number: str
 ) -> ElevenLabsProblem | ElevenLabsInvalid:
     if status == 422:
-        loc = ["body", *(_field(error) or "").split(".")]
+        loc = ["body", *filter(None, (_field(error) or "").split("."))]
         field = ElevenLabsField(loc=loc, msg=str(error), type="value_error")
         return ElevenLabsInvalid(detail=[field])
     code = {401: "invalid_api_key", 429: "too_many_concurrent_requests", 503: "system_busy"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -23,7 +23,7 @@ from voice_server.speech.service import SpeechService
 from voice_server.web.operations import Upload
 from voice_server.web.sound import Items, SpokenTurn, check_text, codec
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
-from voice_server.web.vendors.asking import configuration
+from voice_server.web.vendors.asking import AnyVoice, NamedVoice, configuration
 from voice_server.web.vendors.operation import (
     CLONING_ERRORS,
     SPEECH_ERRORS,
@@ -51,18 +51,12 @@ _FORMATS: Final[dict[str, tuple[str, str]]] = {
 _TOKEN_SAMPLES: Final = SOURCE_RATE // 20  # an output token is 50 ms
 
 
-class NamedVoice(Body):
-    """A voice of one's own."""
-
-    id: str = Field(max_length=200)
-
-
 class OpenAISpeech(Body):
     """The body of ``POST /v1/audio/speech``."""
 
     input: str
     model: str = Field(default="tts-1", max_length=200)
-    voice: Annotated[str, Field(max_length=200)] | NamedVoice = ""
+    voice: AnyVoice = NamedVoice(id="")
     instructions: str | None = Field(default=None, max_length=4_096)
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = None
     speed: float | None = Field(default=None, ge=0.25, le=4)
@@ -162,7 +156,7 @@ async def speak(request: Request, body: OpenAISpeech) -> Response:
     check_text(service, body.input, "input")
     asked = await configuration(
         request,
-        voice=body.voice if isinstance(body.voice, str) else body.voice.id,
+        voice=body.voice.id,
         model=body.model,
         own_models=MODELS,
         stand_ins=VOICES,

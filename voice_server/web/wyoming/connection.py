@@ -94,7 +94,7 @@ class Hearing:
 
     def wav(self) -> bytes:
         """All of it. Raises RequestError where nothing came."""
-        if self._kind is None:
+        if self._kind is None or not self._pcm:
             raise RequestError("audio › expected some before audio-stop", code="audio_too_short")
         file = io.BytesIO()
         with wave.open(file, "wb") as out:
