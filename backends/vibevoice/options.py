@@ -1,0 +1,85 @@
+"""The backend's options, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from model import REPO
+from speech import Style
+
+from voice_worker import BackendError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# name: lowest, highest. What a connection's ``opts`` may say, too.
+LIMITS = {"guidance_scale": (1.0, 5.0), "diffusion_steps": (2, 50)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands under ``options`` in backends.yaml.
+
+    ``model``: a name on the hub or a folder. ``dtype``: auto is bfloat16 on a GPU and float32 on a
+    CPU, where bfloat16 halves the memory and, on most, the speed.
+    """
+
+    model: str = REPO
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 1
+    style: Style = field(default_factory=Style)
+
+    @classmethod
+    def from_map(cls, options: Mapping[str, Any]) -> Options:
+        """Raises BackendError ``bad_option`` or ``no_cuda``, with what was expected."""
+        own = {name: value for name, value in options.items() if name not in LIMITS}
+        known = {*cls.__dataclass_fields__, *LIMITS} - {"style"}
+        if unknown := sorted(set(options) - known):
+            raise _bad(f"no option {unknown[0]!r}: {', '.join(sorted(known))}")
+        made = cls(**own, style=styled(Style(), options))
+        if not isinstance(made.model, str) or not made.model:
+            raise _bad("model must be a name on the hub or a folder")
+        if type(made.threads) is not int or not 1 <= made.threads <= 64:
+            raise _bad("threads must be a number from 1 to 64")
+        if made.dtype not in ("auto", *DTYPES):
+            raise _bad(f"dtype must be auto, {' or '.join(DTYPES)}, not {made.dtype!r:.40}")
+        if made.device not in ("auto", "cpu", "cuda"):
+            raise _bad(f"device must be auto, cpu or cuda, not {made.device!r:.40}")
+        if made.device == "cuda" and not torch.cuda.is_available():
+            raise BackendError("torch finds no GPU here: set device: cpu", code="no_cuda")
+        return made
+
+    @property
+    def torch_device(self) -> torch.device:
+        has_cuda = torch.cuda.is_available()
+        return torch.device(self.device if self.device != "auto" else "cuda" if has_cuda else "cpu")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        if self.dtype == "auto":
+            return torch.bfloat16 if self.torch_device.type == "cuda" else torch.float32
+        return DTYPES[self.dtype]
+
+
+def styled(style: Style, params: Mapping[str, Any]) -> Style:
+    """``style`` with what ``params`` say otherwise. Raises BackendError ``bad_option``."""
+    asked = {name: _number(name, params[name]) for name in LIMITS if name in params}
+    return Style(
+        guidance_scale=asked.get("guidance_scale", style.guidance_scale),
+        diffusion_steps=int(asked.get("diffusion_steps", style.diffusion_steps)),
+    )
+
+
+def _number(name: str, value: Any) -> float:
+    low, high = LIMITS[name]
+    is_number = type(value) is int or (type(value) is float and isinstance(low, float))
+    if not is_number or not low <= value <= high:
+        kind = "number" if isinstance(low, float) else "whole number"
+        raise _bad(f"{name} must be a {kind} from {low:g} to {high:g}, not {value!r:.40}")
+    return float(value)
+
+
+def _bad(message: str) -> BackendError:
+    return BackendError(message, code="bad_option")

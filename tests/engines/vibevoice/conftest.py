@@ -1,0 +1,58 @@
+"""Fixtures of the VibeVoice suite. It runs inside the backend's own environment (see ../run)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+
+# The server's own environment has no torch, and never will: nothing here is for it.
+collect_ignore_glob = [] if find_spec("torch") and find_spec("diffusers") else ["test_*.py"]
+
+for folder in (ROOT, ROOT / "backends" / "vibevoice", HERE):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    import checkpoint
+
+    return checkpoint.write(tmp_path_factory.mktemp("vibevoice"))
+
+
+@pytest.fixture(scope="session")
+def model(folder):
+    import torch
+    from model import load
+
+    torch.set_num_threads(1)
+    return load(str(folder), torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return record(tmp_path / "me.wav")
+
+
+def record(path: Path, seconds: float = 3.0, rate: int = 24_000, loudness: float = 0.3) -> Path:
+    import wave
+
+    import numpy as np
+
+    time = np.arange(int(seconds * rate)) / rate
+    sound = loudness * np.sin(2 * np.pi * (150 * time + 2 * np.sin(30 * time)))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+    return path

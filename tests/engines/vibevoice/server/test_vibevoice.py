@@ -1,0 +1,76 @@
+"""VibeVoice through every part: tokens, dropped voices, and what it refuses."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.end_to_end import talking
+from tests.end_to_end.conftest import wait_until
+from tests.end_to_end.talking import talk
+from tests.recordings import wav
+
+talking.PATIENCE = 120.0
+
+TOKENS = ["the ", "quick ", "brown ", "fox. ", "It ", "jumps ", "over ", "the ", "lazy ", "dog."]
+
+
+def told(path, tokens=TOKENS, **opening):
+    """The whole turn; the client closes nothing before the server does."""
+    with talk(path) as agent:
+        # What it refuses it refuses at once, perhaps while we are still sending.
+        with suppress(ConnectionClosed):
+            agent.send(**opening)
+            agent.tokens(*tokens)
+            agent.send(done=True)
+        agent.until_closed()
+        return agent
+
+
+def test_the_first_message_of_every_client_works(path):
+    agent = told(path, voice="af_heart", seed=3)
+    assert agent.close_code == 1000
+    assert " ".join(agent.sentences).split() == "".join(TOKENS).split()
+    assert len(agent.sound) >= 2 * 6_400, "a frame at least of each sentence"
+    assert told(path, voice="af_heart", seed=3).sound == agent.sound
+
+
+def test_a_cancel_inside_a_segment_ends_the_turn(server, path):
+    with talk(path) as agent:
+        agent.send(voice="default", keep_open=True)
+        agent.tokens(*["and on and on "] * 40, "it goes.")
+        agent.send(flush=True)
+        agent.until("audio")
+        agent.send(cancel=True)
+        agent.until("cancelled")
+        agent.tokens("Hello.")
+        agent.send(done=True)
+        agent.until("done")
+    server.wait_quiet()
+
+
+def test_a_dropped_recording_is_a_voice(server, path):
+    folder = server.config.settings.voice_samples_dir
+    folder.mkdir(exist_ok=True)
+    (folder / "obama.wav").write_bytes(wav(4.0, pitch=110))
+    wait_until(lambda: not told(path, voice="obama", seed=1).of("error"))
+    dropped = told(path, voice="obama", seed=1)
+    assert dropped.close_code == 1000
+    assert dropped.sound != told(path, voice="default", seed=1).sound
+
+
+@pytest.mark.parametrize(
+    ("opening", "code"),
+    [
+        ({"voice": "bf_emma"}, "unknown_voice"),
+        ({"opts": {"exaggeration": 1}}, "unknown_option"),
+        ({"opts": {"guidance_scale": 9}}, "bad_option"),
+        ({"language": "de"}, "unsupported_language"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_with_a_code(path, opening, code):
+    agent = told(path, **opening)
+    assert [error["code"] for error in agent.of("error")][:1] == [code]
+    assert told(path).close_code == 1000, "the next turn is not hurt"
