@@ -118,9 +118,10 @@ def test_every_stream_of_frames_however_it_is_cut_is_taken_as_by_websockets_alon
     async def run() -> None:
         ours, seen = await heard(BoundedWebSocket, pieces(edges))
         theirs, expected = await heard(WebSocketsSansIOProtocol, pieces(edges))
-        whole, _ = await heard(WebSocketsSansIOProtocol, pieces(edges.union(ends)))
-        assert seen == expected
-        # Where a mistake follows in the same read, uvicorn forgets the messages before it.
+        whole, frame_by_frame = await heard(WebSocketsSansIOProtocol, pieces(edges.union(ends)))
+        # Where a mistake follows in the same read, uvicorn forgets the messages before it, and
+        # does not tell what was wrong with one of them.
+        assert seen in (expected, frame_by_frame)
         assert theirs == ours[: len(theirs)]
         assert ours == whole[: len(ours)]
 

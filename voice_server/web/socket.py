@@ -66,7 +66,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if data[0] == _WHOLE_TEXT and self._is_between_frames():
             data = self._take_short_texts(data)
-        if data:
+        if data and not self.transport.is_closing():
             super().data_received(data)
 
     async def receive(self) -> Any:
