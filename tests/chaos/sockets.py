@@ -71,7 +71,7 @@ def cancels(scale: float) -> Reached:
         return late, parted
 
     async def go() -> Reached:
-        rounds = count(2000, scale, 60) // 6
+        rounds = -(-count(2000, scale, 60) // 6)
         with server("tone", "babble", "espeak") as (_, port):
             found = await asyncio.gather(*(one(port, rounds, seed) for seed in range(6)))
         late, parted = (sum(column) for column in zip(*found, strict=True))
