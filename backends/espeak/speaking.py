@@ -15,7 +15,7 @@ Heard = tuple[bytes, list[Event]]
 # first words, for who wants their times. Then 22 go in one piece, as much as one message holds:
 # each piece costs as much on its way as it takes to make.
 _MERGED = 22
-_GROWTH = 4
+_GROWTH = 8
 # 5 s of sound: beyond that the library waits for whoever takes it.
 _AHEAD = 3
 
