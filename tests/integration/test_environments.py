@@ -217,6 +217,43 @@ def test_a_failed_install_leaves_nothing_that_counts_and_the_next_one_wipes_it(
     assert not (mini.venv / "leftover").exists()
 
 
+def lose_packages(mini: Environment) -> None:
+    for borrowed in mini.python.parents[1].glob("lib/python*/site-packages/borrowed.pth"):
+        borrowed.unlink()
+
+
+def lose_python(mini: Environment) -> None:
+    mini.python.unlink()
+    mini.python.mkdir()
+
+
+def lose_state(mini: Environment) -> None:
+    state = mini.python.parents[1] / STATE
+    state.unlink()
+    state.mkdir()
+
+
+@pytest.mark.parametrize("damage", [lose_packages, lose_python, lose_state])
+def test_an_install_repairs_what_was_damaged_since_the_last_one(
+    tmp_path: Path, damage: Callable[[Environment], None]
+) -> None:
+    mini = environment(house(tmp_path))
+    mini.install()
+    damage(mini)
+    if damage is not lose_state:
+        with pytest.raises(BackendNotInstalled):
+            mini.greet()
+    assert mini.install() is True
+    assert mini.greet().backend == "mini"
+    assert mini.health() is None
+
+
+def test_why_a_resolver_refused_is_told(tmp_path: Path) -> None:
+    said = "print('error: No solution found'); print('  cause: Because toy-engine was not found')"
+    with pytest.raises(BackendNotInstalled, match="Because toy-engine was not found"):
+        environment(house(tmp_path), f"{said}; raise SystemExit(1)").install()
+
+
 def test_an_install_that_is_killed_does_not_count_and_can_be_repeated(tmp_path: Path) -> None:
     config = house(tmp_path)
     mini = environment(config)

@@ -110,9 +110,9 @@ class Environment:
     ) -> bool:
         """Build the venv, greet a worker in it, and say so in installed.json.
 
-        False: it was installed already, perhaps by the one we waited for. ``patience`` is how many
-        seconds to wait for another install of the same venv. Raises BackendNotInstalled, or
-        ConfigError where there is nothing that could be installed.
+        False: it was installed already, perhaps by the one we waited for, and a worker greets.
+        ``patience`` is how many seconds to wait for another install of the same venv. Raises
+        BackendNotInstalled, or ConfigError where there is nothing that could be installed.
         """
         if self.venv is None:
             raise ConfigError(
@@ -126,7 +126,7 @@ class Environment:
             )
         try:
             with self._lock(self.venv, progress, patience) as held:
-                if self.health() is None and not is_forced:
+                if not is_forced and self.health() is None and self._answers():
                     return False
                 self._build(self.venv, self.requirements, progress, held)
         except OSError as exc:
@@ -144,6 +144,14 @@ class Environment:
         """
         with tempfile.TemporaryFile() as stderr:
             return _greet(worker_spec(self), stderr)
+
+    def _answers(self) -> bool:
+        """Whether installed.json is still true: packages of the venv may be gone since."""
+        try:
+            self.greet()
+        except BackendNotInstalled:
+            return False
+        return True
 
     def _why_not_installed(self, venv: Path) -> str | None:
         state = InstalledState.read(venv / STATE)
@@ -268,15 +276,21 @@ def ensure_installed(
 
 
 def _greet(spec: WorkerSpec, stderr: IO[bytes]) -> m.Hello:
-    # A file, not a pipe: what nobody drains would stop the worker at about 61 KiB.
-    with subprocess.Popen(
-        [spec.python, "-I", "-u", BOOTSTRAP, spec.entry],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env=spec.environment(),
-        start_new_session=True,
-    ) as process:
+    try:
+        # A file, not a pipe: what nobody drains would stop the worker at about 61 KiB.
+        process = subprocess.Popen(
+            [spec.python, "-I", "-u", BOOTSTRAP, spec.entry],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=spec.environment(),
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise BackendNotInstalled(
+            f"{spec.backend} › its interpreter {spec.python} cannot be run: {exc.strerror}"
+        ) from None
+    with process:
         try:
             return _receive_hello(process, time.monotonic() + spec.load_timeout)
         except (ProtocolError, OSError) as exc:
@@ -337,8 +351,7 @@ def _installer_at_work(venv: Path) -> str | None:
 
 def _wipe(venv: Path) -> None:
     """Remove what an earlier install left: the state first, the lock, which we hold, never."""
-    (venv / STATE).unlink(missing_ok=True)
-    for child in venv.iterdir():
+    for child in sorted(venv.iterdir(), key=lambda child: child.name != STATE):
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)
         elif child.name != LOCK:

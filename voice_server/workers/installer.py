@@ -170,6 +170,8 @@ def _cause(lines: Sequence[str]) -> str:
     for signs, remedy in CAUSES:
         if any(sign in said for sign in signs):
             return remedy
-    errors = [line for line in lines if line.lower().startswith(("error", "×", "╰", "because"))]
+    errors = [
+        line for line in lines if line.lower().startswith(("error", "×", "╰", "because", "cause:"))
+    ]
     told = " ".join(errors or list(lines)[-1:]).removeprefix("error: ").removeprefix("ERROR: ")
     return f"installing failed: {told[:300] or 'the installer said nothing'}"
