@@ -49,7 +49,7 @@ FULL = {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28}
 FULL |= {"num_attention_heads": 12, "num_key_value_heads": 2, "tie_word_embeddings": True}
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1}
-ENDING = 40.0  # the more, the sooner it ends
+ENDING = 10.0  # the more, the sooner it ends
 
 
 def write(folder: Path, *, is_full: bool = False) -> Path:
@@ -102,9 +102,10 @@ def fill(model: VibeVoiceForConditionalGeneration, is_full: bool) -> None:
         # Every state has this in common, and with it comes another frame; what differs brings the
         # end, now and then, but not before the first frame.
         attention = model.model.language_model.layers[-1].self_attn
-        attention.v_proj.bias.copy_(torch.randn(attention.v_proj.bias.shape, generator=generator))
+        bias = attention.v_proj.bias
+        bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
         heads = model.config.text_config.num_attention_heads
-        common = attention.o_proj.weight @ attention.v_proj.bias.repeat(heads)
+        common = attention.o_proj.weight @ bias.repeat(heads)
         config, rows = model.config, model.lm_head.weight
         ids = torch.randint(len(rows), (1, 200), generator=generator)
         ids[0, -1] = config.audio_bos_token_id
@@ -129,4 +130,6 @@ def _tokenizer() -> Qwen2Tokenizer:
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]), is_full="--full" in sys.argv)
-    print(f"--option model={sys.argv[1]} --segments 40 --cancels 6 --chars 400")
+    print(
+        f"--option model={sys.argv[1]} --option diffusion_steps=2 --segments 40 --cancels 6 --chars 400"
+    )
