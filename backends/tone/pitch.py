@@ -21,7 +21,9 @@ def of_file(path: Path) -> float:
             rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
             data = file.readframes(file.getnframes())
     except (OSError, EOFError, wave.Error) as exc:
-        raise BackendError(f"cannot read {path.name}: {exc}", code="bad_sample") from exc
+        # What an OSError says holds the whole path, which is nobody else's affair.
+        reason = getattr(exc, "strerror", None) or exc
+        raise BackendError(f"cannot read {path.name}: {reason}", code="bad_sample") from exc
     if width != 2:
         raise BackendError(f"{path.name} must be 16-bit PCM", code="bad_sample")
     samples = np.frombuffer(data, "<i2").reshape(-1, channels)[:, 0].astype(np.float64)

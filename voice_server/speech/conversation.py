@@ -15,6 +15,7 @@ import itertools
 import logging
 import secrets
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voice_server.audio.encode import make_encoder
@@ -198,6 +199,8 @@ class Conversation:
                 context = self._contexts.get(name) or self._open(name, self._config)
                 if context.route is None:
                     context.route = await self._route(context.config)
+                elif context.route.catalogue_version != self._service.catalogue.version:
+                    await self._find_voice_again(context, context.route)
                 for part in _parts(event):
                     context.speak(part)
                     if part is not event:
@@ -242,6 +245,12 @@ class Conversation:
 
     async def _route(self, config: wire.Configure) -> Route:
         return await self._service.route(config, self.tenant, self._door)
+
+    async def _find_voice_again(self, context: Context, before: Route) -> None:
+        """Between two turns: a voice may have other recordings since the last, or be gone."""
+        if context.is_idle:
+            route = await self._route(context.config)
+            context.route = replace(route, seed=before.seed)
 
     def _check_reconfiguration(self, name: str | None, config: wire.Configure) -> None:
         if config.framing not in ("raw", self._config.framing):

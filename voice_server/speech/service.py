@@ -165,6 +165,7 @@ class SpeechService:
             backend=backend,
             pool=pool,
             voice=voice,
+            catalogue_version=self.catalogue.version,
             voice_name=asked.voice or config.voice or info.default_speaker or "",
             params=params,
             options=options,
@@ -205,6 +206,7 @@ class SpeechService:
         tracing = self.tracing
         trace = None if tracing is None else tracing.begin(route.backend, route.door)
         turn = Turn(route, on_output, starts_at=starts_at, trace=trace)
+        self.catalogue.borrowed.borrow(route.voice)
         self._turns.add(turn)
         self.metrics.active.labels(route.backend).inc()
         return turn
@@ -228,6 +230,7 @@ class SpeechService:
         if turn not in self._turns:
             return
         self._turns.discard(turn)
+        self.catalogue.borrowed.give_back(turn.route.voice)
         session, backend = turn.session, turn.route.backend
         stats = session.stats
         outcome = (

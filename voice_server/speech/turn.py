@@ -46,6 +46,7 @@ class Route:
     lead_limit: float = 10.0
     slots: int = 1
     is_batching: bool = False  # its workers run several jobs at once, on credit
+    catalogue_version: int = 0  # at which its voice was found
 
 
 class _Sink:

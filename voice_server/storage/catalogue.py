@@ -30,6 +30,7 @@ from voice_server.core.voices import (
     resolve,
 )
 from voice_server.storage import voice_rows
+from voice_server.storage.borrowed import Borrowed
 from voice_server.storage.database import Database, sqlite_url
 from voice_server.storage.timestamps import now
 from voice_server.storage.voice_files import CLOCK_SLACK, NewSample, VoiceFiles
@@ -46,6 +47,7 @@ class Catalogue:
 
     ``problems`` are files that should have been voices, by path. ``prompts_used``: when each
     folder for prepared prompts was last asked for. ``is_owner``: this process owns the folder.
+    ``version`` counts the changes that it has seen. ``borrowed``: recordings that are spoken with.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Catalogue:
         # Workers run elsewhere: what they are told are whole paths.
         self.data_dir = data_dir = data_dir.absolute()
         self.is_owner = False
+        self.version = 0
         self.prompts_used: dict[str, float] = {}
         self._cache = str(data_dir / "prompts")
         self.database = database or Database(sqlite_url(data_dir / "voice_server.db"))
         self.problems: dict[str, Problem] = {}
         self._files = VoiceFiles(voices_dir or data_dir / "voices")
+        self.borrowed = Borrowed(self._files)
         self._index = VoiceIndex()
         self._sample_owner: dict[str, str] = {}
         self._listeners: list[Listener] = []
@@ -159,6 +163,7 @@ class Catalogue:
         """Close the database. The voices in memory can still be asked for."""
         if self._reconciling is not None:
             await self._reconciling
+        await self.borrowed.finish()
         await self.database.close()
 
     async def _reconcile(self, started: float) -> None:
@@ -283,7 +288,7 @@ class Catalogue:
             except BaseException:
                 await asyncio.to_thread(self._files.remove, voice.id, written)
                 raise
-            await asyncio.to_thread(self._files.remove, voice.id, before.samples)
+            await self.borrowed.remove(voice.id, before.samples)
             return stored
 
     async def _update(self, voice_id: str, is_name_unique: bool, changes: dict[str, Any]) -> Voice:
@@ -301,7 +306,7 @@ class Catalogue:
             async with self.database.write() as connection:
                 await voice_rows.delete(connection, voice_id)
             self._discard(voice_id)
-            await asyncio.to_thread(self._files.remove, voice_id, voice.samples)
+            await self.borrowed.remove(voice_id, voice.samples)
             return voice
 
     async def _add_sample(self, voice_id: str, new: NewSample) -> Sample:
@@ -324,7 +329,7 @@ class Catalogue:
             kept = tuple(sample for sample in voice.samples if sample.id != sample_id)
             after = dataclasses.replace(voice, samples=kept, updated_at=now())
             await self._replace(after)
-            await asyncio.to_thread(self._files.remove, voice.id, [gone])
+            await self.borrowed.remove(voice.id, [gone])
             return after
 
     async def _replace(self, voice: Voice) -> None:
@@ -376,6 +381,7 @@ class Catalogue:
         self._tell(voice_id, None)
 
     def _tell(self, voice_id: str, voice: Voice | None) -> None:
+        self.version += 1
         for listener in self._listeners:
             try:
                 listener(voice_id, voice)
