@@ -26,7 +26,11 @@ def check(name: str, config: Config) -> None:
     _tell(name, "adapter", str(environment.entry))
     _tell("", "interpreter", str(environment.python))
     began = time.perf_counter()
-    hello = environment.greet()
+    try:
+        hello = environment.greet()
+    except BackendNotInstalled as exc:
+        remedy = f"`cli.py backends install {name}` repairs what its venv lost"
+        raise BackendNotInstalled(f"{exc}; {remedy}" if environment.venv else str(exc)) from None
     _tell("", "greets", f"in {time.perf_counter() - began:.2f} s, Python {hello.python}")
     asyncio.run(_check_speech(name, config))
 
@@ -70,7 +74,7 @@ async def _check_speech(name: str, config: Config) -> None:
         took = time.perf_counter() - began
         has = f"{len(info.speakers)} voices, {len(info.languages)} languages, {info.slots} slots"
         _tell("", "loads", f"in {took:.2f} s on {info.device}: {info.sample_rate} Hz, {has}")
-        abilities = ("clones", "designs", "instructs", "word_timing", "streams_text")
+        abilities = ("clones", "designs", "instructs", "dialogue", "word_timing", "streams_text")
         able = [ability.replace("_", " ") for ability in abilities if getattr(info, ability)]
         _tell("", "can", ", ".join([*able, *(f"[{tag}]" for tag in info.tags)]) or "speak")
         _tell("", "options", ", ".join(info.options) or "none")
