@@ -60,7 +60,7 @@ def _namespace(number: int) -> Host:
         raise PermissionError("only root makes namespaces")
     name = f"vs{os.getpid()}-{number}"
     # Four addresses each of the network that RFC 2544 keeps for tests.
-    block = (os.getpid() * 16 + number) * 4 % (1 << 17)
+    block = (os.getpid() * 64 + number % 64) * 4 % (1 << 17)
     ours, address = (
         f"198.{18 + (block >> 16)}.{block >> 8 & 255}.{(block & 255) + n}" for n in (1, 2)
     )
