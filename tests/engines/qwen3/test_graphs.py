@@ -11,8 +11,9 @@ from driving import Request, engine_of, speak, speak_all
 from qwen3_engine import runners
 from qwen3_engine.engine import Engine
 from qwen3_engine.options import EngineOptions
+from test_parity import recording
 
-from voice_worker.backend import Voice
+from voice_worker.backend import Sample, Voice
 
 RYAN = Voice(speaker="ryan")
 OPTIONS = {"slots": 5, "max_length": 256, "codec_group": 2}
@@ -81,6 +82,20 @@ def test_a_long_turn_rolls_over_on_the_device_as_on_the_cpu(small, monkeypatch):
         spoken = speak(captured(cuda_engine(small)), Request(text, RYAN, seed=1))
     assert len(plain.pieces) > 1
     assert spoken.pieces == plain.pieces
+
+
+def test_a_clone_with_its_transcript_is_led_in_on_the_device_too(packages, tmp_path, monkeypatch):
+    recording(tmp_path / "a.wav", seconds=1.0)
+    voice = Voice(samples=(Sample(tmp_path / "a.wav", "hello world"),))
+    request = Request("The quick brown fox jumps over the lazy dog.", voice, seed=2)
+    options = {"slots": 1, "max_length": 256, "codec_group": 1}
+    plain = speak(engine_of(packages["base"], **options), request, max_frames=30)
+    with monkeypatch.context() as patch:
+        fake_cuda.install(patch)
+        engine = captured(cuda_engine(packages["base"], **options))
+        spoken = speak(engine, request, max_frames=30)
+    assert len(plain.frames) > 5
+    assert spoken.frames[:30] == plain.frames[:30]
 
 
 def test_the_host_reads_a_step_while_the_next_one_runs(small, cuda):
