@@ -236,7 +236,8 @@ def test_the_log_is_json_when_asked(tmp_path: Path) -> None:
 
 def test_the_demo_writes_what_a_real_server_says(tmp_path: Path) -> None:
     path = tmp_path / "demo.wav"
-    done = run_cli(tmp_path, "demo", "--output", str(path), "--no-play", "--text", "One. Two.")
+    with running_server(tmp_path):  # one that is there already is no obstacle
+        done = run_cli(tmp_path, "demo", "--output", str(path), "--no-play", "--text", "One. Two.")
     assert done.returncode == 0, done.stderr
     assert "first sound" in done.stdout
     with wave.open(str(path)) as file:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -35,7 +36,8 @@ def demo(
 ) -> None:
     """Start a server, stream a text to it as a language model would, and write what is heard."""
     with errors_told():
-        with running_server() as url:
+        # A folder of its own: the other may belong to a server that runs already.
+        with TemporaryDirectory() as data, running_server(Path(data)) as url:
             command = [sys.executable, "client.py", "--url", f"{url}/stream-tokens", "--text", text]
             command += ["--output", str(output.absolute())]
             if play is not None:
@@ -45,13 +47,13 @@ def demo(
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """A server process of this checkout on a free port; gives its ws:// address.
+def running_server(data: Path) -> Iterator[str]:
+    """A server process of this checkout on a free port, which writes to ``data``; its ws:// address.
 
     Raises VoiceServerError when it does not start; what it said went to stderr.
     """
     command = [sys.executable, "server.py", "--port", "0"]
-    env = {"VOICE_SERVER_LOG_LEVEL": "WARNING", **os.environ}
+    env = {"VOICE_SERVER_LOG_LEVEL": "WARNING", **os.environ, "VOICE_SERVER_DATA_DIR": str(data)}
     with subprocess.Popen(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, env=env
     ) as server:
