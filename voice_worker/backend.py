@@ -72,7 +72,8 @@ class BackendInfo:
     expression for speaker ids that are valid without being listed (``en-us+f3``). ``clones``,
     ``designs``, ``instructs``: takes samples, a description, an ``instructions`` parameter.
     ``min_sample_seconds``: a voice's samples must last longer than this together; 0 is any length.
-    ``tags``: paralinguistic tags it performs, without brackets (``laugh``). ``options``: names it
+    ``tags``: paralinguistic tags it performs, without brackets (``laugh``). ``dialogue``: where the
+    text says ``[name]``, the voice of that name goes on. ``options``: names it
     accepts in ``params``. ``word_timing``: yields words. ``streams_text``: is a BatchBackend that
     takes text while it speaks. ``normalizes``: reads numbers and units itself. ``slots``: jobs it
     runs at once. ``rounds``: a seed's samples are the same but for rounding, because the jobs that
@@ -90,6 +91,7 @@ class BackendInfo:
     designs: bool = False
     instructs: bool = False
     tags: tuple[str, ...] = ()
+    dialogue: bool = False
     options: tuple[str, ...] = ()
     word_timing: bool = False
     streams_text: bool = False

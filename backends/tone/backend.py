@@ -25,6 +25,7 @@ class Tone(vw.Backend):
             default_speaker="low",
             clones=True,
             tags=("laugh",),
+            dialogue=True,
             options=("speed",),
             word_timing=True,
         )

@@ -22,7 +22,7 @@ class VibeVoice(vw.Backend):
         chosen = Options.from_map(options)
         torch.set_num_threads(chosen.threads)
         self.style = chosen.style
-        self.model = load(chosen.model, chosen.torch_device, chosen.torch_dtype)
+        self.model = load(chosen.model, chosen.torch_device, chosen.dtype)
         self.voices = Voices(self.model)
         # The first call of every layer costs several times the next one.
         next(speak(self.model, None, WARM_UP, 0, self.style), None)
@@ -33,6 +33,7 @@ class VibeVoice(vw.Backend):
             default_speaker=DEFAULT,
             clones=True,
             min_sample_seconds=LEAST,
+            dialogue=True,
             options=tuple(LIMITS),
             device=str(self.model.net.device),
         )

@@ -28,8 +28,9 @@ class Model(NamedTuple):
     processor: VibeVoiceProcessor
 
 
-def load(model: str, device: torch.device, dtype: torch.dtype) -> Model:
-    """``model``: a name on the hub, or a folder laid out as its repository is.
+def load(model: str, device: torch.device, dtype: str = "auto") -> Model:
+    """``model``: a name on the hub, or a folder laid out as its repository is. ``dtype``: auto,
+    the checkpoint's own, or the name of one of torch's.
 
     Raises BackendError: model_missing, model_incomplete, wrong_model, bad_option.
     """

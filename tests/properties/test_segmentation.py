@@ -126,6 +126,7 @@ cleaners = st.sampled_from(
         lambda: Cleaner(tags={"laugh", "clear throat"}),
         lambda: Cleaner(code_block="Code."),
         lambda: Cleaner(ssml=True),
+        lambda: Cleaner(cast={"laugh": {}, "a": {}, "1": {}}.get),
     ]
 )
 

@@ -46,7 +46,12 @@ async def describes_itself(subject: Subject) -> str:
         raise Breach(f"calls a language {wrong!r}", "use BCP 47 tags, such as en or pt-BR")
     if wrong := next((tag for tag in info.tags if tag.startswith("[")), None):
         raise Breach(f"writes the tag {wrong!r} with brackets", "name tags without them")
-    abilities = ("clones", "designs", "instructs", "word_timing", "streams_text", "normalizes")
+    if info.dialogue and info.streams_text:
+        raise Breach("has dialogues and streams text", "whose text is fed has one voice a job")
+    abilities = (
+        *("clones", "designs", "instructs", "dialogue"),
+        *("word_timing", "streams_text", "normalizes"),
+    )
     able = ", ".join(name for name in abilities if getattr(info, name))
     return f"{len(ids)} speakers, {len(info.languages)} languages; {able or 'nothing beyond'}"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from voice_server.core.errors import VoiceServerError
+from voice_server.core.text.inline import Cast
 from voice_server.core.wire import Cancel, Done, Flush, Played, Token
 
 
@@ -17,13 +20,15 @@ class TurnOptions:
     ``words_first``: sound waits until the times of its words were told, where they are.
     ``lookahead``: segments given to workers and not ended. ``backlog``: bytes of PCM held for the
     client, above which no further segment is given to a worker. ``job_chars``: text that one job
-    of a text-streaming backend can hold, 0 for no limit.
+    of a text-streaming backend can hold, 0 for no limit. ``cast``: the voice of a ``[name]`` in
+    the text, as a worker is told of it; None where names are ordinary text.
     """
 
     streams_text: bool = False
     word_timing: bool = False
     normalizes: bool = True
     tags: tuple[str, ...] = ()
+    cast: Cast | None = None
     language: str | None = None
     ssml: bool = False
     timestamps: bool = False
@@ -88,11 +93,15 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Synthesize:
-    """Speak a whole segment. A guess is speculation: it may be dropped unheard."""
+    """Speak a whole segment. A guess is speculation: it may be dropped unheard.
+
+    ``voice``: of the speaker whom the text names; None is the turn's own.
+    """
 
     segment: int
     text: str
     is_guess: bool = False
+    voice: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

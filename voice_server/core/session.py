@@ -60,7 +60,7 @@ class SpeechSession:
         self.segments = 0
         self.is_cancelled = False
         self.delivery = Delivery(options, starts_at)
-        self._cleaner = Cleaner(tags=options.tags, ssml=options.ssml)
+        self._cleaner = Cleaner(tags=options.tags, ssml=options.ssml, cast=options.cast)
         self._segmenter = Segmenter(
             max_chars=options.max_segment_chars,
             first_clause=not options.streams_text,
@@ -270,7 +270,7 @@ class SpeechSession:
             from voice_server.core.text.normalisation import normalise
 
             text = normalise(text, self.options.language)
-        return Synthesize(segment, text, is_guess)
+        return Synthesize(segment, text, is_guess, self._cleaner.speaker_at(cut.text_start))
 
     def _confirm(self, segment: int, now: float) -> Confirm:
         self._guess = None

@@ -146,11 +146,19 @@ class SpeechService:
 
             await asyncio.to_thread(prepare, asked.language or "en")
         limits = self.limits
+
+        def cast(name: str) -> dict[str, Any] | None:
+            try:
+                return self.catalogue.resolve(name, backend, info, aliases=config.aliases)
+            except UnknownVoice:
+                return None
+
         options = TurnOptions(
             streams_text=info.streams_text,
             word_timing=info.word_timing,
             normalizes=info.normalizes,
             tags=info.tags,
+            cast=cast if info.dialogue else None,
             language=asked.language,
             ssml=bool(asked.opts.get("ssml")) and "ssml" in info.options,
             timestamps=asked.timestamps,

@@ -198,8 +198,8 @@ class Turn:
             case e.Feed(segment, text):
                 if running := self._jobs.get(segment):
                     pool.feed(running.job, text)
-            case e.Synthesize(segment, text, is_guess):
-                self._submit(segment, text, is_guess)
+            case e.Synthesize(segment, text, is_guess, voice):
+                self._submit(segment, text, is_guess, voice)
             case e.Open(segment):
                 self._submit(segment, None, False)
             case e.EndText(segment):
@@ -221,12 +221,18 @@ class Turn:
             self._perform(command)
         self._on_output()
 
-    def _submit(self, segment: int, text: str | None, is_guess: bool) -> None:
+    def _submit(
+        self,
+        segment: int,
+        text: str | None,
+        is_guess: bool,
+        voice: Mapping[str, Any] | None = None,
+    ) -> None:
         route = self.route
         due = self.session.delivery.due
         job = Job(
             _Sink(self, segment),
-            route.voice,
+            route.voice if voice is None else dict(voice),
             route.params,
             (route.seed + segment) % 2**63,
             text=text,

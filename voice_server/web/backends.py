@@ -22,6 +22,7 @@ class Abilities(BaseModel):
     designs: bool = Field(description="Makes a voice of a description.")
     instructs: bool = Field(description="Takes `instructions`.")
     tags: list[str] = Field(description="Sounds it makes where `[tag]` stands in the text.")
+    dialogue: bool = Field(description="Goes on in another voice where `[name]` stands.")
     options: list[str] = Field(description="Names that `opts` may hold.")
     word_timing: bool = Field(description="Tells the exact time of each word.")
     streams_text: bool = Field(description="Begins to speak before a sentence is complete.")
@@ -93,6 +94,7 @@ def _abilities(info: BackendInfo) -> Abilities:
         designs=info.designs,
         instructs=info.instructs,
         tags=list(info.tags),
+        dialogue=info.dialogue,
         options=list(info.options),
         word_timing=info.word_timing,
         streams_text=info.streams_text,

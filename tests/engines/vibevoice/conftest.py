@@ -35,7 +35,7 @@ def model(folder):
     from model import load
 
     torch.set_num_threads(1)
-    return load(str(folder), torch.device("cpu"), torch.float32)
+    return load(str(folder), torch.device("cpu"))
 
 
 @pytest.fixture

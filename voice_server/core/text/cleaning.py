@@ -15,10 +15,21 @@ said and which white space stands between, and remembers where every piece came 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
+from operator import itemgetter
+from typing import Any
 
 from voice_server.core.text.characters import CONTROL, LINE_BREAK, SURROGATE
-from voice_server.core.text.inline import ADDRESS, DROPPED, EMOJI_RUN, SPACES, WORD, InlineCleaner
+from voice_server.core.text.inline import (
+    ADDRESS,
+    DROPPED,
+    EMOJI_RUN,
+    SPACES,
+    WORD,
+    Cast,
+    InlineCleaner,
+)
 from voice_server.core.text.lines import line_start
 from voice_server.core.text.skipping import Skip, skip
 from voice_server.core.text.spoken import NONE, SPACE
@@ -39,13 +50,19 @@ _MAY_BE_HELD = tuple("hHwW!") + tuple(
 class Cleaner(InlineCleaner):
     """Cleans one turn. ``tags``: the paralinguistic tags that the backend performs (``laugh``);
     all others vanish. ``ssml``: pass the text through, but for control characters.
-    ``code_block``: what to say instead of a block of code.
+    ``code_block``: what to say instead of a block of code. ``cast``: the voice of a name, None if
+    it is nobody's; with it ``[name]`` ends a paragraph, and what follows is in that voice.
     """
 
     def __init__(
-        self, *, tags: Collection[str] = (), ssml: bool = False, code_block: str = ""
+        self,
+        *,
+        tags: Collection[str] = (),
+        ssml: bool = False,
+        code_block: str = "",
+        cast: Cast | None = None,
     ) -> None:
-        super().__init__(Tags(tags), is_ssml=ssml)
+        super().__init__(Tags(tags), is_ssml=ssml, cast=cast)
         self._code_block = code_block
         self._raw = ""  # What is held back.
         self._is_plain = False  # The next text may take the short way.
@@ -72,6 +89,11 @@ class Cleaner(InlineCleaner):
         self._raw_end = self._gap_at = self._consumed
         self._is_plain = False
         return cleaned
+
+    def speaker_at(self, cleaned: int) -> Mapping[str, Any] | None:
+        """Whose voice the cleaned text at the offset ``cleaned`` is in; None before any name."""
+        after = bisect_right(self._speakers, cleaned, key=itemgetter(0))
+        return self._speakers[after - 1][1] if after else None
 
     @property
     def held_chars(self) -> int:

@@ -7,6 +7,8 @@ say of what they found, and keeps what is open.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from voice_server.core.text import markup, mathematics
 from voice_server.core.text.characters import (
@@ -38,16 +40,24 @@ EMOJI_RUN = re.compile(rf"[{EMOJI}]++")
 ADDRESS = re.compile(r"(?<![^\W_])(?:www\.|(?:https?|htt?|h|w{1,3})\Z)", re.I)
 _SOURCE = re.compile(r"【\d{1,4}[^】\n]{0,40}】")
 _SOURCE_BEGUN = re.compile(r"【(?:\d{1,4}[^】\n]{0,40})?")
+# A word that could be somebody's name: where names are heeded, one that is no voice's is not said.
+_NAME = re.compile(r"\w[\w.@-]{0,63}")
 _ESCAPED = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+
+
+Cast = Callable[[str], Mapping[str, Any] | None]
 
 
 class InlineCleaner(SpokenText):
     """Every ``_step`` looks at one place in the raw text and returns where to go on; None if more
     text has to come before that is certain, which it never does when ``is_final``."""
 
-    def __init__(self, tags: Tags, *, is_ssml: bool) -> None:
+    def __init__(self, tags: Tags, *, is_ssml: bool, cast: Cast | None = None) -> None:
         super().__init__()
         self._tags = tags
+        self._cast = cast
+        # Where in the cleaned text who begins to speak, in order.
+        self._speakers: list[tuple[int, Mapping[str, Any]]] = []
         self._is_ssml = is_ssml
         self._previous = ""  # The raw character before the one to look at.
         self._block = ""  # What the line began with.
@@ -220,8 +230,24 @@ class InlineCleaner(SpokenText):
             return found.end
         sound = self._tags.spelling(found.text)
         if sound is None:
-            return self._say_raw(raw, at, at + 1)
+            end = self._step_speaker(raw, at, found)
+            return self._say_raw(raw, at, at + 1) if end is None else end
         return self._say_instead(f"[{sound}]", at, found.end) if sound else self._drop(found.end)
+
+    def _step_speaker(self, raw: str, at: int, found: markup.Found) -> int | None:
+        """``[anna]``: it is said in her voice from here on; None: ordinary text."""
+        name = found.text.strip()
+        is_apart = not self._previous or self._previous.isspace() or self._previous in "*_"
+        if self._cast is None or not is_apart or not name:
+            return None
+        voice = self._cast(name)
+        if voice is None:
+            return self._drop(found.end) if _NAME.fullmatch(name) else None
+        marks = dict(self._marks)
+        self._break(at)
+        self._marks = marks  # the name may be in bold
+        self._speakers.append((self._emitted, voice))
+        return found.end + (raw[found.end : found.end + 1] == ":")
 
     def _step_bracket_end(self, raw: str, at: int, is_final: bool) -> int | None:
         found = markup.bracket_end(raw, at, self._links > 0, is_final)

@@ -61,6 +61,25 @@ def test_a_dropped_recording_is_a_voice(server, path):
     assert dropped.sound != told(path, voice="default", seed=1).sound
 
 
+def test_a_dialogue_changes_voices_where_it_says_so(server, path):
+    """Each line in the voice that its name has in the catalogue, and nobody's name is said."""
+    folder = server.config.settings.voice_samples_dir
+    folder.mkdir(exist_ok=True)
+    for name, pitch in (("anna", 220), ("bert", 90)):
+        (folder / f"{name}.wav").write_bytes(wav(3.0, pitch=pitch))
+        wait_until(lambda name=name: not told(path, voice=name, seed=1).of("error"))
+    lines = ["[anna] ", "Hello ", "there. ", "[be", "rt]: ", "Good ", "day. ", "[nobody] ", "Bye."]
+    dialogue = told(path, lines, voice="default", seed=1)
+    assert dialogue.close_code == 1000
+    assert dialogue.sentences == ["Hello there.", "Good day.", "Bye."]
+    # The first line is what Anna alone would say, and what follows is not.
+    anna = told(path, ["Hello ", "there. ", "Good ", "day. ", "Bye."], voice="anna", seed=1)
+    alone = told(path, ["Hello ", "there."], voice="anna", seed=1)
+    assert anna.sound.startswith(alone.sound)
+    assert dialogue.sound.startswith(alone.sound)
+    assert dialogue.sound != anna.sound
+
+
 @pytest.mark.parametrize(
     ("opening", "code"),
     [
