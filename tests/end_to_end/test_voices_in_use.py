@@ -98,3 +98,20 @@ def test_two_turns_that_share_a_recording_keep_it_until_the_last_ends(server: Se
         assert heard(one) == pytest.approx(200, abs=2)
         assert list(recordings.iterdir())
         assert heard(other) == pytest.approx(200, abs=2)
+
+
+def test_a_name_in_the_text_hands_over_to_its_voice(server: Server) -> None:
+    profile(server, "Low Lou", 200.0)
+    profile(server, "High Hai", 600.0)
+    with agent(server, "high") as socket:
+        assert heard(socket, "[low lou] One two three four five.") == pytest.approx(200, abs=30)
+        assert heard(socket, "[High Hai]: One two three four five.") == pytest.approx(600, abs=30)
+        assert heard(socket, "[nobody] One two three four five.") == pytest.approx(440, abs=30)
+        before = socket.received
+        assert heard(socket, "One two. [low lou] One. [High Hai] Two.") > 0
+        pcm = np.frombuffer(socket.sound[before:], "<i2")
+        parts = [pcm[:2_400], pcm[-2_400:-1_200], pcm[-1_200:]]
+        assert [pitch_of(part) for part in parts] == [
+            pytest.approx(pitch, abs=60) for pitch in (440, 200, 600)
+        ]
+        assert [m["sentence"] for m in socket.of("generating")][-3:] == ["One two.", "One.", "Two."]
