@@ -32,7 +32,7 @@ def load(model: str, device: torch.device, dtype: str = "auto") -> Model:
     """``model``: a name on the hub, or a folder laid out as its repository is. ``dtype``: auto,
     the checkpoint's own, or the name of one of torch's.
 
-    Raises BackendError: model_missing, model_incomplete, wrong_model, bad_option.
+    Raises BackendError: model_missing, model_incomplete, bad_option.
     """
     folder = find(model)
     try:
@@ -104,13 +104,13 @@ def _check(config: Path) -> None:
         raise BackendError(
             f"{config} is of a {kind!r} model; this backend loads transformers' VibeVoice, such as"
             f" {REPO}",
-            code="wrong_model",
+            code="bad_option",
         )
     if "text_config" not in _json(config):
         raise BackendError(
             f"{config} is in Microsoft's own format: take {REPO}, which is the same model in"
             " transformers' one",
-            code="wrong_model",
+            code="bad_option",
         )
 
 

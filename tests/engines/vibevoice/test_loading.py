@@ -69,8 +69,8 @@ def test_a_weight_that_is_missing_is_not_made_up(copy):
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
-        ({"model_type": "qwen2"}, "wrong_model", "'qwen2'"),
-        ({"text_config": None}, "wrong_model", "Microsoft's own format"),
+        ({"model_type": "qwen2"}, "bad_option", "'qwen2'"),
+        ({"text_config": None}, "bad_option", "Microsoft's own format"),
         (None, "model_incomplete", "no JSON"),
     ],
 )
