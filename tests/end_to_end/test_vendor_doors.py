@@ -139,10 +139,18 @@ def test_turns_are_counted_by_door(http: httpx.Client) -> None:
         ),
         ("/v1/text-to-speech/babble/stream", {"text": LONG, "model_id": "babble"}),
         ("/v1/text-to-speech/babble/stream/with-timestamps", {"text": LONG, "model_id": "babble"}),
+        ("/v1/speak?model=babble&encoding=linear16", {"text": LONG}),
+        ("/tts/bytes", {"transcript": LONG, "model_id": "babble"}),
+        ("/tts/sse", {"transcript": LONG, "model_id": "babble"}),
+        ("/telephony/jambonz?model=babble", {"text": LONG}),
+        (
+            "/telephony/vapi?model=babble",
+            {"message": {"type": "voice-request", "text": LONG, "sampleRate": 8_000}},
+        ),
     ],
 )
 def test_hanging_up_frees_the_slot(
-    server: Server, http: httpx.Client, path: str, body: dict[str, str]
+    server: Server, http: httpx.Client, path: str, body: dict[str, object]
 ) -> None:
     voices = [voice["id"] for voice in http.get("/voices?backend=babble").json()["voices"]]
     path = path.replace("/babble/", f"/{voices[0]}/" if voices else "/babble/")
@@ -152,11 +160,24 @@ def test_hanging_up_frees_the_slot(
     wait_until(lambda: not server.turns and not server.busy_slots)
 
 
-def test_a_socket_that_drops_without_a_word_is_not_waited_for(server: Server) -> None:
-    address = f"{server.ws}/v1/text-to-speech/high/stream-input?output_format=pcm_24000"
-    with talk(address, additional_headers={"xi-api-key": "any"}) as agent:
-        agent.send(text=LONG)
-        agent.connection.recv(PATIENCE)
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/text-to-speech/high/stream-input", {"text": LONG}),
+        ("/v1/text-to-speech/high/multi-stream-input", {"text": LONG, "context_id": "a"}),
+        ("/v1/speak?model=tone", {"type": "Speak", "text": LONG}),
+        ("/v2/speak?model=tone", {"type": "Speak", "text": LONG}),
+        ("/tts/websocket", {"transcript": LONG, "model_id": "tone", "context_id": "a"}),
+        ("/telephony/jambonz?model=tone", {"type": "stream", "text": LONG}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_socket_that_drops_without_a_word_is_not_waited_for(
+    server: Server, path: str, said: dict[str, object]
+) -> None:
+    with talk(f"{server.ws}{path}") as agent:
+        agent.send(**said)
+        wait_until(lambda: server.turns)
         agent.drop()
     wait_until(lambda: not server.turns and not server.service._sockets)
     assert not len(server.service.parking)
