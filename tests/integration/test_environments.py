@@ -410,6 +410,46 @@ def test_a_venv_whose_interpreter_or_python_version_is_gone_is_unhealthy(tmp_pat
     assert "interrupted" in str(mini.health())
 
 
+@pytest.mark.parametrize(
+    ("said", "entry", "wants"),
+    [
+        (">=3.40", "", f"needs Python 3.40 or newer, and this is 3.{sys.version_info.minor}."),
+        (">=3.10,<3.11", "", "needs Python 3.10, and this is 3."),
+        (">=3.11,<3.13", "python_version: '3.13'", "python_version in backends.yaml is 3.13: set"),
+        (">=3.11,<3.13", "python_version: '3.10.4'", "needs Python 3.11 to 3.12, and"),
+    ],
+)
+def test_a_python_that_will_not_do_is_refused_in_one_line(
+    tmp_path: Path, said: str, entry: str, wants: str
+) -> None:
+    config = house(tmp_path, entry)
+    (tmp_path / "backends" / "mini" / "requires-python.txt").write_text(f"{said}\n")
+    mini = environment(config)
+    with pytest.raises(BackendNotInstalled) as failure:
+        mini.install()
+    assert wants in str(failure.value)
+    oldest = said.partition(",")[0].removeprefix(">=")
+    assert str(failure.value).endswith(
+        f'set python_version: "{oldest}" under mini in backends.yaml'
+    )
+    assert mini.venv is not None
+    assert not mini.venv.exists()
+
+
+def test_a_python_that_will_do_is_taken(tmp_path: Path) -> None:
+    config = house(tmp_path)
+    file = tmp_path / "backends" / "mini" / "requires-python.txt"
+    file.write_text(f">=3.10,<3.{sys.version_info.minor + 1}\n")
+    assert environment(config).install()
+
+
+def test_a_range_of_pythons_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    config = house(tmp_path)
+    (tmp_path / "backends" / "mini" / "requires-python.txt").write_text("3.11")
+    with pytest.raises(ConfigError, match=r"expected a line like >=3\.11,<3\.13, got '3\.11'"):
+        environment(config).install()
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

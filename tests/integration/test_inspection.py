@@ -97,7 +97,7 @@ def test_one_that_is_being_installed_is_waited_for(make: Make) -> None:
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("echo '[[3, 8], []]'", "is Python 3.8, and workers need 3.10: install it there"),
+        ("echo '[[3, 8], []]'", "is Python 3.8, and it needs Python 3.10 or newer: install"),
         ("echo '[[3, 12], [\"numpy\"]]'", "lacks numpy: install it there, or name another"),
         ("exit 1", "does not run"),
         ("kill -9 $$", "does not run"),

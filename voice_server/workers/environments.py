@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import select
 import shutil
 import signal
@@ -29,6 +30,7 @@ from voice_server.config import CHECKOUT, Config
 from voice_server.core.errors import BackendNotInstalled, ConfigError
 from voice_server.workers.installer import Installer, Progress, Run
 from voice_server.workers.process import BOOTSTRAP, WorkerSpec
+from voice_server.workers.pythons import Pythons
 from voice_worker import messages as m
 from voice_worker.protocol import Connection, ProtocolError, Role
 
@@ -124,6 +126,7 @@ class Environment:
             raise ConfigError(
                 f"backends.yaml › backends.{self.name} › expected {missing}, which is not there"
             )
+        self._check_python(self.requirements)
         try:
             with self._lock(self.venv, progress, patience) as held:
                 if not is_forced and self.health() is None and self._answers():
@@ -168,6 +171,17 @@ class Environment:
         if not os.access(self.python, os.X_OK):
             return f"its interpreter {self.python} is gone"
         return None
+
+    def _check_python(self, requirements: Path) -> None:
+        """Raises BackendNotInstalled, in words that no resolver finds."""
+        chosen = self.config.python_version
+        pythons, found = Pythons.beside(requirements), chosen or platform.python_version()
+        if [int(part) for part in found.split(".")[:2]] not in pythons:
+            where = "python_version in backends.yaml" if chosen else "this"
+            raise BackendNotInstalled(
+                f"{self.name} needs {pythons}, and {where} is {found}: set python_version:"
+                f' "3.{pythons.oldest}" under {self.name} in backends.yaml'
+            )
 
     def _build(self, venv: Path, requirements: Path, progress: Progress, held: int) -> None:
         _wipe(venv)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from voice_server.workers.environments import BARE_REQUIREMENTS, Environment, worker_spec
+from voice_server.workers.pythons import Pythons
 
 WEIGHTS: Final = "weights.txt"
-OLDEST: Final = (3, 10)  # that voice_worker runs on
 NEEDED: Final = ("numpy", "msgpack")  # by voice_worker
 PATIENCE: Final = 20.0  # seconds; an interpreter on a sleeping disk
 MOST_NAMED: Final = 3
@@ -59,9 +59,9 @@ def why_not_runnable(environment: Environment) -> str | None:
         python, missing = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return f"its interpreter {environment.python} does not run: {remedy}"
-    if tuple(python) < OLDEST:
-        found, wanted = (".".join(map(str, version)) for version in (python, OLDEST))
-        return f"its interpreter is Python {found}, and workers need {wanted}: {remedy}"
+    if python not in (pythons := Pythons.beside(environment.requirements)):
+        found = ".".join(map(str, python))
+        return f"its interpreter is Python {found}, and it needs {pythons}: {remedy}"
     if missing:
         named = ", ".join(missing[:MOST_NAMED])
         more = f" and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED)
