@@ -13,9 +13,12 @@ from collections.abc import Callable
 
 from voice_server.core.tunnel import Encoding, Link, Record, Session
 from voice_server.core.tunnel.records import is_last, size
+from voice_server.core.tunnel.session import CHUNK
 from voice_server.relay.wire import Data, LinkLost, Wire
 
-_FRAMES_AT_ONCE = 8
+# What was written in one turn of the event loop begins to arrive while most of it is still made
+# into frames: the first sound of a sentence, for one.
+_FIRST_FRAME = 1 << 11
 
 
 class SessionOver(Exception):
@@ -155,6 +158,7 @@ class Endpoint:
         self._flushing: asyncio.Handle | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_at = 0.0
+        self._limit = _FIRST_FRAME  # bytes of the next frame
 
     def open(self, scope: Record, *, own: bool = False) -> Stream:
         """Begin a stream; the relay's side only."""
@@ -244,17 +248,23 @@ class Endpoint:
         wire = self._wire
         if wire is None or self._ended.done():
             return
-        for _ in range(_FRAMES_AT_ONCE):
-            frame = self.session.next_frame() if wire.is_writable else None
-            if frame is None:
-                break
+        frame = self.session.next_frame(self._limit) if wire.is_writable else None
+        if frame is None:
+            self._limit = _FIRST_FRAME
+        else:
             wire.write(frame)
             if self.session.is_over:
                 self._ended.set_exception(SessionOver("we said goodbye"))
                 return
-        else:
-            self.wake()  # others run first
-        self._release()
+            # One frame in a turn of the loop, which sends it at its end: the peer takes it while we
+            # make the next.
+            self._limit = min(4 * self._limit, CHUNK)
+            if self.session.has_news:
+                self.wake()
+            else:
+                self._limit = _FIRST_FRAME
+        if self.waiting:
+            self._release()
 
     async def _watch(self) -> None:
         while True:

@@ -190,14 +190,17 @@ class Session:
             or self._bye is not None
         )
 
-    def next_frame(self) -> bytes | str | None:
-        """The next frame to send over the link; None when there is nothing to send."""
+    def next_frame(self, limit: int = CHUNK) -> bytes | str | None:
+        """The next frame to send over the link; None when there is nothing to send.
+
+        ``limit``: bytes of what it holds, unless it holds one record only; CHUNK at most.
+        """
         if self._link is None:
             return None
         if self._bye is not None:
             reason, self._bye, self.is_over = self._bye, None, True
             return self._link.seal({"ack": self.received, "bye": reason})
-        if self._resent == len(self._kept) and (records := self._next_records()):
+        if self._resent == len(self._kept) and (records := self._next_records(limit)):
             self._sent += 1
             self._kept.append((self._sent, records))
         if self._resent < len(self._kept):
@@ -269,17 +272,17 @@ class Session:
             self._forget(number)
         return True
 
-    def _next_records(self) -> list[Record]:
+    def _next_records(self, limit: int) -> list[Record]:
         records: list[Record] = []
         held = 0
-        while self._control and len(records) < 64 and held < CHUNK:
+        while self._control and len(records) < 64 and held < limit:
             records.append(self._control.popleft())
             held += weight(records[-1])
-        while self._ready and held < CHUNK:
+        while self._ready and held < limit:
             number = next(iter(self._ready))
             stream = self._streams[number]
             count = stream.pending[0][1]
-            if held and held + count > CHUNK:
+            if held and held + count > limit:
                 break
             del self._ready[number]
             record, _ = stream.pending.popleft()
