@@ -8,12 +8,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from conftest import wait_until
 from listening import is_close
 from livekit.agents import APIError, APIStatusError
 from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT, APIConnectOptions
 from livekit.plugins import cartesia
 
 TEXT = "Hello there, my friend. How are you today? I am well, thank you."
+LONG = "This sentence is said again and again, until somebody interrupts. " * 300
 ONCE = APIConnectOptions(max_retry=0, timeout=30)
 Length = Callable[[str], float]
 
@@ -89,3 +91,25 @@ def test_what_is_wrong_is_its_own_error(url: str, key: str) -> None:
     assert caught.value.status_code == 404
     with pytest.raises(APIError):
         speak(url, key, voice="nobody")
+
+
+def test_an_agent_that_is_interrupted_ends_the_turn(
+    url: str, key: str, turns: Callable[..., float]
+) -> None:
+    async def run() -> None:
+        async with aiohttp.ClientSession() as session:
+            settings = {"voice": "en-us", "http_session": session}
+            async with cartesia.TTS(base_url=url, api_key=key, **settings) as tts:
+                stream = tts.stream(conn_options=ONCE)
+                stream.push_text(LONG)
+                stream.end_input()
+                async for _ in stream:
+                    break
+                await stream.aclose()
+
+    def ended() -> float:
+        return sum(turns(door="cartesia", outcome=how) for how in ("dropped", "cancelled"))
+
+    before = ended()
+    asyncio.run(run())
+    wait_until(lambda: ended() == before + 1)
