@@ -1,4 +1,4 @@
-"""What stands in Dockerfile and deploy/: linted here, since no test can build an image."""
+"""What stands in Dockerfile and deploy/: linted here, and by the tools that read it, if present."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import yaml
 
 from tests.pages import ROOT, page
 from voice_server.config import Limits, Settings
+from voice_server.relay.metrics import RelayMetrics
 from voice_server.speech.metrics import Metrics
 
 DEPLOY = ROOT / "deploy"
@@ -132,17 +133,29 @@ def test_a_compose_file_builds_what_exists_and_hardens_it(path: Path) -> None:
         assert {name for name in named if not name.startswith(".")} <= set(whole["volumes"])
 
 
+def compose_commands() -> list[list[str]]:
+    """What reads compose files on this machine: the plugin of docker, or compose by itself."""
+    known = (["docker", "compose"], ["docker-compose"])
+    return [
+        command
+        for command in known
+        if shutil.which(command[0]) is not None
+        and subprocess.run([*command, "version"], capture_output=True, timeout=60).returncode == 0
+    ]
+
+
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)
 def test_compose_itself_accepts_the_file(path: Path) -> None:
     given = {**os.environ, "VOICE_SERVER_API_KEY": "k", "VOICE_SERVER_RELAY_BOXES": "home=k"}
-    compose = ["docker", "compose"]
-    if (
-        shutil.which("docker") is None
-        or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("docker compose is not on this machine")
-    command = [*compose, "-f", str(path), "config", "--quiet"]
-    subprocess.run(command, env=given, check=True, timeout=60)
+    commands = compose_commands()
+    if not commands:
+        pytest.skip("compose is not on this machine")
+    for command in commands:
+        done = subprocess.run(
+            [*command, "-f", str(path), "config", "--quiet"],
+            env=given, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
 
 # -- systemd -------------------------------------------------------------------------------------
@@ -192,8 +205,8 @@ def test_the_settings_that_units_and_images_name_exist() -> None:
 def exported() -> dict[str, set[str]]:
     """Series that ``/metrics`` can show → their labels."""
     known: dict[str, set[str]] = {}
-    metrics = Metrics({})
-    for collector in list(metrics.registry._collector_to_names):
+    registries = [Metrics({}).registry, RelayMetrics().registry]
+    for collector in [one for registry in registries for one in registry._collector_to_names]:
         labels = set(getattr(collector, "_labelnames", ()))
         for family in collector.collect():
             for name in collector_names(family.name, family.type):
@@ -216,7 +229,7 @@ def queries() -> list[str]:
 @pytest.mark.parametrize("query", queries())
 def test_a_query_of_the_dashboard_asks_for_series_and_labels_that_exist(query: str) -> None:
     known = exported()
-    series = re.findall(r"voice_server_\w+", query)
+    series = re.findall(r"voice_(?:server|relay)_\w+", query)
     assert series
     labels = {label for name in series for label in known[name]} | {"le"}
     asked = re.findall(r"(\w+)\s*=~?\s*\"", query)
@@ -228,6 +241,12 @@ def test_a_query_of_the_dashboard_asks_for_series_and_labels_that_exist(query: s
         is_growing = re.search(rf"(rate|increase)\({name}", query) is not None
         assert is_growing == name.endswith(("_total", "_bucket")), name
     assert query.count("(") == query.count(")")
+
+
+def test_every_metric_of_the_relay_is_documented() -> None:
+    names = {name for name in exported() if name.startswith("voice_relay_")}
+    assert names
+    assert [name for name in sorted(names) if f"| `{name}` |" not in page("relay.md")] == []
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
