@@ -109,6 +109,15 @@ def _secret(value: object) -> object:
     return key
 
 
+def _rate(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"off|[1-9]\d{0,8}/(second|minute|hour|day)", value):
+        return value
+    raise ValueError(f"expected such as 60/minute or 5/second, or off, got {value!r:.60}")
+
+
+Rate = Annotated[str, BeforeValidator(_rate)]
+
+
 class Settings(BaseSettings):
     """The server's settings. Each is the environment variable ``VOICE_SERVER_<NAME>``."""
 
@@ -180,17 +189,17 @@ class Settings(BaseSettings):
         default=300.0,
         description="At the relay: seconds until a box has begun its answer; then 504.",
     )
-    relay_key_rate: str = Field(
+    relay_key_rate: Rate = Field(
         default="6000/minute",
         description="At the relay: how often one key may ask, a WebSocket counting once; off is "
         "no limit.",
     )
-    relay_address_rate: str = Field(
+    relay_address_rate: Rate = Field(
         default="6000/minute",
         description="At the relay: how often one address may ask, with whatever keys; off is no "
         "limit.",
     )
-    relay_wrong_keys: str = Field(
+    relay_wrong_keys: Rate = Field(
         default="30/minute",
         description="At the relay: wrong keys from one address until it gets 429; off is no limit.",
     )

@@ -14,9 +14,7 @@ from typing import Final
 from starlette.types import Scope
 
 from voice_server.config import Settings
-from voice_server.core.errors import ConfigError, RequestError
 from voice_server.relay.metrics import RelayMetrics
-from voice_server.storage.keyring import parse_rate
 from voice_server.web.access import Rates
 from voice_server.web.auth import Presented
 
@@ -25,13 +23,12 @@ _UNAUTHORIZED: Final = 401
 
 
 class Guard:
-    """Counts. Raises ConfigError for a setting that is no rate."""
+    """Counts, for one relay."""
 
     def __init__(self, settings: Settings, metrics: RelayMetrics) -> None:
         self._metrics = metrics
-        self._by_key = _rate("relay_key_rate", settings.relay_key_rate)
-        self._by_address = _rate("relay_address_rate", settings.relay_address_rate)
-        self._wrong = _rate("relay_wrong_keys", settings.relay_wrong_keys)
+        given = settings.relay_key_rate, settings.relay_address_rate, settings.relay_wrong_keys
+        self._by_key, self._by_address, self._wrong = ("" if r == "off" else r for r in given)
         self._rates = Rates()
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
@@ -89,13 +86,3 @@ def address_of(scope: Scope) -> str:
 def _digests(box: str, presented: Presented) -> list[bytes]:
     # With the box: what one takes for a key is none at another.
     return [hashlib.sha256(box.encode() + b"\0" + key).digest() for key in presented.keys]
-
-
-def _rate(name: str, rate: str) -> str:
-    if rate == "off":
-        return ""
-    try:
-        parse_rate(rate)
-        return rate
-    except RequestError as exc:
-        raise ConfigError(f"environment › VOICE_SERVER_{name.upper()} › {exc}") from None
