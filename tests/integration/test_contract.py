@@ -246,6 +246,22 @@ def test_each_way_of_breaking_it_is_found_at_its_own_point(tmp_path: Path, fault
     assert found[point].remedy
 
 
+@pytest.mark.parametrize("rounds", [False, True])
+def test_samples_that_depend_on_who_else_speaks_must_be_admitted(
+    tmp_path: Path, rounds: bool
+) -> None:
+    (code,) = (code for code in DOCUMENTED if "class Choir" in code)
+    fault = code.replace("(0.2 * np.sin", "(0.02 * len(self.songs) * np.sin")
+    fault = fault.replace("slots=8", f"slots=8, rounds={rounds}")
+    # Slow enough that they do speak beside each other, on a busy machine too.
+    fault = fault.replace("return [self.adv", "__import__('time').sleep(0.01); return [self.adv")
+    entry = tmp_path / "backend.py"
+    entry.write_text(fault, "utf-8")
+    found = verdicts(entry, until="slots")
+    assert list(broken(found)) == ([] if rounds else ["slots"])
+    assert rounds or "rounds=True" in str(found["slots"].remedy)
+
+
 def test_one_that_does_not_load_is_not_asked_for_more(tmp_path: Path) -> None:
     entry = tmp_path / "backend.py"
     entry.write_text("raise SystemExit('no module named torch')", "utf-8")

@@ -129,6 +129,12 @@ async def speaks_in_every_slot(subject: Subject) -> str:
     jobs = [subject.spoken(texts.SHORT[n % len(texts.SHORT)]) for n in range(slots)]
     together = await asyncio.gather(*jobs)
     same = sum(alone[n % len(alone)].pcm == speech.pcm for n, speech in enumerate(together))
+    if same < slots and not subject.info.rounds:
+        raise Breach(
+            f"{slots - same} of {slots} jobs have other samples beside others than alone",
+            "make samples of the seed alone; if they differ by rounding, say rounds=True, or a turn"
+            " that outlives its worker loses its rest",
+        )
     return f"{slots} jobs at once, {same} of them with the samples they have alone"
 
 
