@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import wave
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
 
-from tests.end_to_end import cli_process, conftest, talking
+from tests.end_to_end import cli_process
 from tests.end_to_end.cli_process import run_cli
 from tests.end_to_end.conftest import wait_until
-from tests.end_to_end.talking import talk
+from tests.engines.serving import told
 from tests.recordings import wav
 
-talking.PATIENCE = conftest.PATIENCE = 120.0
 cli_process.SECONDS = 400.0
 pytestmark = pytest.mark.timeout(600)
 
 
-def told(server, *tokens, **config):
-    """Everything that came of one turn."""
-    with talk(f"{server.ws}/stream-tokens") as agent:
-        with contextlib.suppress(ConnectionClosed):  # A refusal closes it.
-            agent.send(**config)
-            agent.tokens(*tokens)
-            agent.send(done=True)
-        agent.until_closed()
-        return agent
-
-
 def test_the_first_message_of_the_documents_is_answered_with_speech(server):
-    agent = told(server, "Hello ", "world. ", voice="af_heart")
+    agent = told(server, ["Hello ", "world. "], voice="af_heart")
     assert not agent.of("error")
     assert agent.sound
 
 
 def test_a_tag_that_it_has_reaches_it_and_no_other_is_spoken(server):
     text = "Well [throat] I [sneeze] can't believe it! [laugh] That's hilarious [note one]."
-    agent = told(server, text, voice="default")
+    agent = told(server, [text], voice="default")
     assert not agent.of("error")
     assert agent.sound
     spoken = server.service.pools["chatterbox"].info.tags
@@ -86,15 +72,15 @@ def test_a_clone_that_is_too_short_is_refused_before_it_is_a_voice(server):
         assert "sample_too_short" in short.text
         long = http.post(door, data=form, files={"file": ("a.wav", wav(6.5))})
         assert long.status_code < 300, long.text
-    agent = told(server, "Hello there.", voice="brief", seed=1)
+    agent = told(server, ["Hello there."], voice="brief", seed=1)
     assert not agent.of("error")
-    assert agent.sound != told(server, "Hello there.", voice="default", seed=1).sound
+    assert agent.sound != told(server, ["Hello there."], voice="default", seed=1).sound
     wait_until(lambda: server.service.pools["chatterbox"].free_slots == 1)
 
 
 def test_a_voice_or_language_of_another_engine_is_refused_with_a_remedy(server):
-    (error,) = told(server, "Hello.", voice="af_bella").of("error")
+    (error,) = told(server, ["Hello."], voice="af_bella").of("error")
     assert error["code"] == "unknown_voice"
-    (error,) = told(server, "Bonjour.", voice="default", language="fr").of("error")
+    (error,) = told(server, ["Bonjour."], voice="default", language="fr").of("error")
     assert error["code"] == "unsupported_language"
     assert "speaks en" in str(error)

@@ -1,46 +1,17 @@
-"""The engine behind the real server. Runs in the server's environment, with the engine's beside it.
-
-``tests/engines/run`` names the engine's interpreter in ENGINE_PYTHON; without it there is nothing
-to test here, and nothing is collected.
-"""
+"""Kokoro over a small checkpoint, behind the real server."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-PYTHON = os.environ.get("ENGINE_PYTHON")
-collect_ignore_glob = [] if PYTHON else ["test_*.py"]
-HERE = Path(__file__).resolve().parent
+from tests.engines.serving import UNCOLLECTED, furnish, serving
+
+collect_ignore_glob = UNCOLLECTED
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A server with kokoro over a small checkpoint; warm."""
-    from tests.end_to_end.conftest import running
-
     folder = tmp_path_factory.mktemp("server")
-    checkpoint = folder / "checkpoint"
-    builder = [PYTHON, HERE.parent / "checkpoint.py", checkpoint]
-    subprocess.run(builder, check=True, capture_output=True)
-    yaml = f"""
-default: kokoro
-backends:
-  kokoro:
-    python: {PYTHON}
-    load_timeout: 240
-    first_chunk_timeout: 120
-    gap_timeout: 120
-    options: {{model: {checkpoint}, device: cpu}}
-"""
-    with running(folder, "kokoro", yaml=yaml) as server:
-        server.wait_ready()
+    furnish("kokoro", folder, options="device: cpu")
+    with serving("kokoro", folder) as server:
         yield server
-
-
-@pytest.fixture
-def path(server):
-    return f"{server.ws}/stream-tokens"

@@ -1,47 +1,18 @@
-"""The engine behind the real server. Runs in the server's environment, with the engine's beside it.
-
-``tests/engines/run`` names the engine's interpreter in ENGINE_PYTHON; without it there is nothing
-to test here, and nothing is collected.
-"""
+"""Pocket TTS over tiny checkpoints in two languages, behind the real server."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-PYTHON = os.environ.get("ENGINE_PYTHON")
-collect_ignore_glob = [] if PYTHON else ["test_*.py"]
-HERE = Path(__file__).resolve().parent
+from tests.engines.serving import UNCOLLECTED, furnish, serving
+
+collect_ignore_glob = UNCOLLECTED
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A server with pocket_tts over tiny checkpoints, and tone beside it; warm."""
-    from tests.end_to_end.conftest import running
-
     folder = tmp_path_factory.mktemp("server")
-    checkpoint = folder / "checkpoint"
-    builder = [PYTHON, HERE.parent / "checkpoint.py", checkpoint, "english", "german"]
-    subprocess.run(builder, check=True, capture_output=True)
-    yaml = f"""
-default: pocket_tts
-backends:
-  pocket_tts:
-    python: {PYTHON}
-    load_timeout: 240
-    first_chunk_timeout: 60
-    gap_timeout: 60
-    options: {{model: {checkpoint}, languages: [en, de]}}
-    aliases: {{af_heart: alba}}
-"""
-    with running(folder, "pocket_tts", yaml=yaml) as server:
-        server.wait_ready()
+    chosen = {"options": "languages: [en, de]", "more": "aliases: {af_heart: alba}"}
+    furnish("pocket_tts", folder, "english", "german", **chosen)
+    with serving("pocket_tts", folder) as server:
         yield server
-
-
-@pytest.fixture
-def path(server):
-    return f"{server.ws}/stream-tokens"

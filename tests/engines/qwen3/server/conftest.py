@@ -1,44 +1,20 @@
-"""The engine behind the real server. Runs in the server's environment, with the engine's beside it.
-
-``tests/engines/run`` names the engine's interpreter in ENGINE_PYTHON; without it there is nothing
-to test here, and nothing is collected.
-"""
+"""Qwen3-TTS over a tiny checkpoint, behind the real server."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-PYTHON = os.environ.get("ENGINE_PYTHON")
-collect_ignore_glob = [] if PYTHON else ["test_*.py"]
-HERE = Path(__file__).resolve().parent
+from tests.engines.serving import UNCOLLECTED, furnish, serving
+
+collect_ignore_glob = UNCOLLECTED
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A server whose only backend is qwen3, over a tiny checkpoint; warm."""
-    from tests.end_to_end.conftest import running
-
     folder = tmp_path_factory.mktemp("server")
-    checkpoint = folder / "checkpoint"
-    builder = [PYTHON, HERE.parent / "checkpoint.py", checkpoint, "custom_voice"]
-    subprocess.run(builder, check=True, capture_output=True)
-    options = f"{{model: {checkpoint}, device: cpu, slots: 3, frames_per_token: 2.0}}"
-    yaml = f"""
-default: qwen3
-backends:
-  qwen3:
-    python: {PYTHON}
-    load_timeout: 240
-    first_chunk_timeout: 60
-    gap_timeout: 60
-    options: {options}
-"""
-    with running(folder, "qwen3", yaml=yaml) as server:
-        server.wait_ready()
+    options = "device: cpu, slots: 3, frames_per_token: 2.0"
+    furnish("qwen3", folder, "custom_voice", options=options)
+    with serving("qwen3", folder) as server:
         yield server
 
 

@@ -9,10 +9,7 @@ import time
 
 import pytest
 
-from tests.end_to_end import talking
 from tests.end_to_end.talking import talk
-
-talking.PATIENCE = 120.0
 
 TOKENS = ["the ", "quick ", "brown ", "fox ", "jumps ", "over ", "the ", "lazy ", "dog."]
 

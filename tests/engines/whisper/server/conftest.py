@@ -1,12 +1,7 @@
-"""Whisper in its own environment, over a tiny model; the tests run in the server's.
-
-``tests/engines/run`` names the engine's interpreter in ENGINE_PYTHON; without it there is nothing
-to test here, and nothing is collected.
-"""
+"""Whisper in its own environment, over a tiny model; the tests run in the server's."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.catalogue_server import Server, serving
+from tests.engines.serving import PYTHON, UNCOLLECTED
 from tests.integration import raw_worker
 from tests.integration.raw_worker import RawWorker
 
-PYTHON = os.environ.get("ENGINE_PYTHON", "")
-collect_ignore_glob = [] if PYTHON else ["test_*.py"]
+collect_ignore_glob = UNCOLLECTED
 HERE = Path(__file__).resolve().parent
 TEXT = "The quick brown fox jumps over the lazy dog. It was a bright cold day in April."
 
