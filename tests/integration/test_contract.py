@@ -254,7 +254,7 @@ def test_samples_that_depend_on_who_else_speaks_must_be_admitted(
     fault = code.replace("(0.2 * np.sin", "(0.02 * len(self.songs) * np.sin")
     fault = fault.replace("slots=8", f"slots=8, rounds={rounds}")
     # Slow enough that they do speak beside each other, on a busy machine too.
-    fault = fault.replace("return [self.adv", "__import__('time').sleep(0.01); return [self.adv")
+    fault = fault.replace("return [self.adv", "__import__('time').sleep(0.004); return [self.adv")
     entry = tmp_path / "backend.py"
     entry.write_text(fault, "utf-8")
     found = verdicts(entry, until="slots")

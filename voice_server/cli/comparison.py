@@ -14,7 +14,7 @@ _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 blockquote { margin: 1rem 0; padding-left: 1rem; border-left: 3px solid; white-space: pre-wrap; }
-table { border-collapse: collapse; width: 100%; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { padding: .5rem .75rem; border-bottom: 1px solid #8886; text-align: left; }
 td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; }
 td.error { color: #c33; }
