@@ -10,7 +10,7 @@ import sys
 # handler in C, so it also works while a thread sits in C code and holds the interpreter's lock.
 STACK_DUMP_SIGNAL = signal.SIGUSR1
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
 
 
 def tie() -> None:
@@ -23,4 +23,4 @@ def tie() -> None:
         import ctypes
 
         # The reader's os._exit at EOF does the same; this also works while the lock is held.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

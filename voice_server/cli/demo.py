@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import typer
 
 from voice_server.cli.console import errors_told, note
 from voice_server.core.errors import VoiceServerError
+from voice_worker.lifeline import PR_SET_PDEATHSIG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEXT = (
@@ -48,14 +50,14 @@ def demo(
 
 @contextmanager
 def running_server(data: Path) -> Iterator[str]:
-    """A server process of this checkout on a free port, which writes to ``data``; its ws:// address.
+    """A server process of this checkout on a free port, which writes to ``data``; its address.
 
     Raises VoiceServerError when it does not start; what it said went to stderr.
     """
     command = [sys.executable, "server.py", "--port", "0"]
     env = {"VOICE_SERVER_LOG_LEVEL": "WARNING", **os.environ, "VOICE_SERVER_DATA_DIR": str(data)}
     with subprocess.Popen(
-        command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, env=env
+        command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=_end_with_us
     ) as server:
         try:
             assert server.stdout is not None
@@ -71,3 +73,8 @@ def running_server(data: Path) -> Iterator[str]:
                 server.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+def _end_with_us() -> None:
+    """In the server's process before it begins: it stops when this one ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

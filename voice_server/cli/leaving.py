@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 class LeavingServer(uvicorn.Server):
     """SIGTERM and SIGINT await ``drain`` first, unless they are repeated.
 
-    ``on_start`` is called when the server listens; ``on_hangup`` is awaited at each SIGHUP.
+    ``on_start`` is called when the server listens; ``on_hangup`` is awaited at each SIGHUP, but for
+    the one that says that its terminal was closed: then it leaves, too, unless it runs under nohup.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class LeavingServer(uvicorn.Server):
         super().__init__(config)
         self._drain, self._on_start, self._on_hangup = drain, on_start, on_hangup
         self._is_leaving = False
+        self._needs_terminal = False
         self._task: asyncio.Task[None] | None = None  # of which the loop alone would not keep hold
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -48,14 +51,16 @@ class LeavingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._on_hangup is not None:
+            is_under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            self._needs_terminal = _has_terminal() and not is_under_nohup
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         # What is there now stays; the collector need not look at it again between two frames.
         gc.freeze()
         gc.enable()
         self._on_start()
 
-    def _leave(self, name: str) -> None:
-        logger.info("%s: finishing what is under way", name)
+    def _leave(self, why: str) -> None:
+        logger.info("%s: finishing what is under way", why)
         self._task = asyncio.create_task(self._finish())
 
     async def _finish(self) -> None:
@@ -65,8 +70,22 @@ class LeavingServer(uvicorn.Server):
             self.should_exit = True
 
     def _hang_up(self) -> None:
-        if not self._is_leaving and self._on_hangup is not None:
+        if self._is_leaving or self._on_hangup is None:
+            return
+        if self._needs_terminal and not _has_terminal():
+            self._is_leaving = True
+            self._leave("the terminal was closed")
+        else:
             self._task = asyncio.create_task(self._on_hangup())
+
+
+def _has_terminal() -> bool:
+    """Whether somebody has started this process in a terminal that is open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
