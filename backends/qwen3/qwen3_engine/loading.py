@@ -69,8 +69,9 @@ def inspect(directory: Path) -> Checkpoint:
     """
     if (missing := _missing_file(directory)) is not None:
         raise _incomplete(f"{directory} has no {missing}; fetch the whole checkpoint again")
-    for path in (*directory.glob("*.json"), *(directory / "speech_tokenizer").glob("*.json")):
-        _json(path)
+    for name in (*REQUIRED, "preprocessor_config.json"):
+        if name.endswith(".json") and (directory / name).is_file():
+            _json(directory / name)
     _check_tokenizer(directory)
     config = _json(directory / "config.json")
     if config.get("model_type") != "qwen3_tts":

@@ -62,6 +62,7 @@ def test_damaged_weights_are_noticed(copy):
     [
         "generation_config.json",
         "tokenizer_config.json",
+        "preprocessor_config.json",
         "vocab.json",
         "merges.txt",
         "speech_tokenizer/config.json",
@@ -126,6 +127,7 @@ def test_a_codec_of_fewer_codebooks_is_refused(copy):
 
 def test_what_a_configuration_says_beside_the_matter_is_overlooked(copy):
     edit(copy / "config.json", invented=1)
+    (copy / "notes.json").write_text("[1, 2]")
     assert load(copy).slots == 4
 
 
