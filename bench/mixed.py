@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import json
 import random
+import re
 import socket
 import tempfile
 import time
@@ -58,7 +59,7 @@ class Line:
         for message in self.opening:
             line.send(text_frame(message))
         async for token in written(listener):
-            if line.closed.is_set():
+            if listener.errors or line.closed.is_set():
                 break
             line.send(text_frame(self.say(token)))
         for message in self.closing if not line.closed.is_set() else ():
@@ -114,6 +115,8 @@ class Wyoming:
         listening = asyncio.create_task(self._hear(reader, listener))
         writer.write(_event("synthesize-start", voice={"name": VOICE}))
         async for token in written(listener):
+            if listener.errors:
+                break
             writer.write(_event("synthesize-chunk", text=token))
         writer.write(_event("synthesize-stop"))
         await listening
@@ -138,12 +141,8 @@ def _event(kind: str, **data: object) -> bytes:
 
 def base64_size(message: bytes, key: str) -> int:
     """The bytes of sound in a JSON message, without parsing it."""
-    start = message.find(f'"{key}": "'.encode())
-    if start < 0:
-        return 0
-    start += len(key) + 5
-    end = message.index(b'"', start)
-    return (end - start) * 3 // 4 - message.count(b"=", end - 2, end)
+    found = re.search(rb'"%s": ?"([\w+/]*)' % key.encode(), message)
+    return len(found[1]) * 3 // 4 if found else 0
 
 
 def is_error(message: bytes) -> bool:
