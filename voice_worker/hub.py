@@ -19,23 +19,15 @@ from voice_worker.backend import BackendError
 PATIENCE = 5.0
 
 
-def locate(
-    repo: str,
-    name: str,
-    revision: str | None = None,
-    folder: Path | None = None,
-    *,
-    is_whole: bool = False,
-) -> Path:
+def locate(repo: str, name: str, revision: str | None = None, folder: Path | None = None) -> Path:
     """The local path of the file ``name`` of the hub's repository ``repo``.
 
     ``folder``: laid out as the repository is (``hf download REPO --local-dir FOLDER``); with it
-    nothing else is looked at. Without it the cache is, and then the network. ``is_whole``: all of
-    the repository is needed, and a refusal says so.
+    nothing else is looked at. Without it the cache is, and then the network.
 
     Raises BackendError ``model_missing``, within seconds, with what to download where.
     """
-    wanted = repo if is_whole else f"{repo} {name}"
+    wanted = f"{repo} {name}"
     if folder is not None:
         if (folder / name).is_file():
             return folder / name

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import VibeVoiceForConditionalGeneration, VibeVoiceProcessor
 
-from voice_worker import BackendError
-from voice_worker.hub import locate
+from voice_worker import BackendError, hub
 
 # The checkpoint in transformers' format; Microsoft's own has another layout and does not load.
 REPO = "vibevoice/VibeVoice-1.5B-hf"
@@ -60,33 +57,20 @@ def find(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         if name := _missing(folder):
-            locate(REPO, name, folder=folder, is_whole=True)
-        _check(folder / "config.json")
-        return folder
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+            raise BackendError(
+                f"{folder} has no {name}: fetch it with `hf download {REPO} --local-dir {folder}`",
+                code="model_missing",
+            )
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise BackendError(
             f"options.model names the folder {model}, which is not there; a name on the hub is"
             f" like {REPO}",
             code="model_missing",
         )
-    try:
-        cached = Path(snapshot_download(model, local_files_only=True))
-        name = _missing(cached)
-    except LocalEntryNotFoundError:
-        name = FILES[0]
-    if name:
-        # One file first: what is in the way is told within seconds.
-        locate(model, name, is_whole=True)
-        patterns = ["*.json", "*.jinja", "*.safetensors"]
-        try:
-            cached = Path(snapshot_download(model, allow_patterns=patterns))
-        except (HfHubHTTPError, OSError) as exc:
-            raise BackendError(
-                f"{model} could not be fetched ({exc!s:.300}); start again to go on with it",
-                code="model_missing",
-            ) from exc
-    _check(cached / "config.json")
-    return cached
+    else:
+        folder = hub.snapshot(model, lambda cached: _missing(cached) is None)
+    _check(folder / "config.json")
+    return folder
 
 
 def _missing(folder: Path) -> str | None:
