@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from voice_worker.backend import BackendError, Sample, Voice
+from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
 
@@ -148,15 +147,7 @@ def _read(path: Path, digest: str, device: str) -> Conditioning | None:
 
 
 def _write(path: Path, digest: str, made: Conditioning) -> None:
-    """Whole or not at all; one that cannot be written costs time, not speech."""
     tensors = {"t3.speaker": made.speaker, "t3.prompt": made.prompt, **made.decoder}
     contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(contiguous, temporary, metadata={"format": FORMAT, "digest": digest})
-        temporary.replace(path)
-    except (SafetensorError, OSError) as exc:
-        with suppress(OSError):
-            temporary.unlink()
-        log.warning("the prepared voice %s could not be kept: %s", path, exc)
+    about = {"format": FORMAT, "digest": digest}
+    keep(path, lambda file: save_file(contiguous, file, metadata=about))

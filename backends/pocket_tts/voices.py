@@ -6,12 +6,10 @@ Computed once, kept in memory, and for cloned voices on disk beside the samples.
 from __future__ import annotations
 
 import logging
-import os
 import wave
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,6 +19,7 @@ from pocket_tts.modules.stateful_module import ModelState, init_states
 from safetensors import SafetensorError
 
 from voice_worker import BackendError, Sample, Voice
+from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class Voices:
                 return state
         state = self._model.get_state_for_audio_prompt(self._sound(voice.samples))
         if path is not None:
-            _write(path, state)
+            keep(path, lambda file: export_model_state(state, file))
         return state
 
     def _read(self, path: Path) -> ModelState | None:
@@ -130,16 +129,3 @@ def _shape(state: ModelState) -> dict[str, list[int]]:
 
 def _bad(what: str) -> BackendError:
     return BackendError(f"nothing can be made of the sample: {what}", code="bad_sample")
-
-
-def _write(path: Path, state: ModelState) -> None:
-    """Whole or not at all; a cache that cannot be written costs time, not speech."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        export_model_state(state, temporary)
-        temporary.replace(path)
-    except (SafetensorError, OSError) as exc:
-        log.warning("the voice could not be kept in %s: %s", path.name, exc)
-        with suppress(OSError):
-            temporary.unlink()

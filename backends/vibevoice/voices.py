@@ -5,11 +5,9 @@ on disk beside the samples.
 from __future__ import annotations
 
 import logging
-import os
 import wave
 import zlib
 from collections import OrderedDict
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from voice_worker import BackendError, Sample, Voice
+from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Voices:
                 return found
         latents = self._hear(_sound(voice.samples))
         if path is not None:
-            _write(path, latents)
+            keep(path, lambda file: save_file({"latents": latents}, file))
         return latents
 
     @torch.no_grad()
@@ -123,16 +122,3 @@ def _read_wave(path: Path) -> np.ndarray:
 
 def _bad(what: str) -> BackendError:
     return BackendError(f"nothing can be made of the sample: {what}", code="bad_sample")
-
-
-def _write(path: Path, latents: torch.Tensor) -> None:
-    """Whole or not at all; a cache that cannot be written costs time, not speech."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": latents}, temporary)
-        temporary.replace(path)
-    except (SafetensorError, OSError) as exc:
-        log.warning("the voice could not be kept in %s: %s", path.name, exc)
-        with suppress(OSError):
-            temporary.unlink()

@@ -7,8 +7,6 @@ the samples as safetensors, under the digest of samples and transcripts.
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from voice_worker.backend import BackendError, Sample, Voice
+from voice_worker.keeping import keep
 
 from .loading import KINDS
 from .options import EngineOptions, TurnOptions
@@ -183,19 +182,8 @@ def _read(path: Path, digest: str) -> Reference | None:
 
 
 def _write(path: Path, digest: str, reference: Reference) -> None:
-    """Whole or not at all; a cache that cannot be written costs time, not speech."""
     tensors = {"embedding": reference.embedding}
     if reference.codes is not None:
         tensors["codes"] = reference.codes.to(torch.int32)
     about = {"format": FORMAT, "digest": digest, "text": reference.text}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=about)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (SafetensorError, OSError) as exc:
-        with suppress(OSError):
-            temporary.unlink()
-        log.warning("voice %s could not be cached: %s", path.name, exc)
+    keep(path, lambda file: save_file(tensors, file, metadata=about))
