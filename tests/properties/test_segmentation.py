@@ -127,7 +127,7 @@ cleaners = st.sampled_from(
         lambda: Cleaner(tags={"laugh", "clear throat"}),
         lambda: Cleaner(code_block="Code."),
         lambda: Cleaner(ssml=True),
-        lambda: Cleaner(cast={"laugh": {}, "a": {}, "1": {}}.get),
+        lambda: Cleaner(cast={"laugh": {"speaker": "1"}, "x": {"speaker": "2"}}.get),
     ]
 )
 
@@ -143,6 +143,9 @@ def test_cleaned_text_does_not_depend_on_how_the_text_was_cut(text, widths, new)
     positions = [once.raw_position(at) for at in offsets]
     assert [in_parts.raw_position(at) for at in offsets] == positions
     assert [by_character.raw_position(at) for at in offsets] == positions
+    speakers = [once.speaker_at(at) for at in offsets]
+    assert [in_parts.speaker_at(at) for at in offsets] == speakers
+    assert [by_character.speaker_at(at) for at in offsets] == speakers
 
 
 @given(st.lists(markup, min_size=2, max_size=4), sizes)
