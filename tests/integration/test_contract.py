@@ -262,6 +262,15 @@ def test_samples_that_depend_on_who_else_speaks_must_be_admitted(
     assert rounds or "rounds=True" in str(found["slots"].remedy)
 
 
+def test_one_whose_text_is_fed_has_no_dialogues(tmp_path: Path) -> None:
+    (code,) = (code for code in DOCUMENTED if "class Choir" in code)
+    entry = tmp_path / "backend.py"
+    entry.write_text(code.replace("slots=8", "slots=8, dialogue=True"), "utf-8")
+    found = verdicts(entry, until="description")
+    assert list(broken(found)) == ["description"]
+    assert "dialogues" in found["description"].about
+
+
 def test_one_that_does_not_load_is_not_asked_for_more(tmp_path: Path) -> None:
     entry = tmp_path / "backend.py"
     entry.write_text("raise SystemExit('no module named torch')", "utf-8")
