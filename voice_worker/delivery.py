@@ -25,7 +25,7 @@ class Delivery:
 
     def __init__(
         self,
-        send: Callable[[m.Message], None],
+        send: Callable[..., None],
         message: m.Synthesize | m.Open,
         rate: int,
         arrived: float,
@@ -34,6 +34,8 @@ class Delivery:
         rounds: bool = False,
     ) -> None:
         self._send = send
+        # What leaves with the next message: each write wakes the server.
+        self._queued: list[m.Message] = []
         self._job, self._attempt = message.job, message.attempt
         self._resampler = Resampler(rate)
         self._arrived = arrived
@@ -61,8 +63,10 @@ class Delivery:
         self._take(self._resampler.push(samples), words)
 
     def finish(self) -> None:
-        """Take what the resampler held back. Raises ResumeMismatch."""
-        self._take(self._resampler.flush(), ())
+        """Take what the resampler held back, which leaves with the end. Raises ResumeMismatch."""
+        self._take(self._resampler.flush(), (), is_last=True)
+        if self._held:
+            self._flush()  # the end comes when there is credit for that
         if self.made < self._resumed and not self._rounds:
             raise ResumeMismatch(
                 f"{self._resumed} samples were delivered, but only {self.made} were made again"
@@ -74,15 +78,18 @@ class Delivery:
         if self._held:
             data, self._held = bytes(self._held), bytearray()
             self._release(data)
+            self._flush()
 
     def done(self, *, cancelled: bool, counts: dict[str, int] | None = None) -> None:
         timing = {"total": time.perf_counter() - self._arrived}
         if self._first is not None:
             timing["first"] = self._first - self._arrived
-        self._send(m.Done(self._job, self._attempt, self.sent, cancelled, timing, counts or {}))
+        done = m.Done(self._job, self._attempt, self.sent, cancelled, timing, counts or {})
+        self._queued.append(done)
+        self._flush()
 
     def failed(self, failure: Failure) -> None:
-        self._send(
+        self._queued.append(
             m.Failed(
                 error=failure.error,
                 job=self._job,
@@ -91,8 +98,9 @@ class Delivery:
                 detail=failure.detail,
             )
         )
+        self._flush()
 
-    def _take(self, pcm: Pcm, words: Sequence[Word]) -> None:
+    def _take(self, pcm: Pcm, words: Sequence[Word], *, is_last: bool = False) -> None:
         data: bytes = pcm.astype("<i2", copy=False).tobytes()
         is_first = self._first is None and bool(data)
         if is_first:
@@ -108,6 +116,9 @@ class Delivery:
                 self._held += data
             else:
                 self._release(data)
+        if is_last:
+            return
+        self._flush()
         if is_first:
             # Linux likes to wake the reader of a pipe on the processor of the writer. Without this
             # the first sound waits there until the worker pauses: 2.7 ms instead of 1.1, measured.
@@ -130,17 +141,24 @@ class Delivery:
         ]
         # Words that ended within the resumed part were sent with it.
         if rows := [row for row in rows if not row[3] <= self._resumed or not self._resumed]:
-            self._send(m.Words(self._job, self._attempt, rows))
+            self._queued.append(m.Words(self._job, self._attempt, rows))
 
     def _release(self, data: bytes) -> None:
         room = len(data)
         if self.credit is not None:
             room = min(room, max(0, self.credit - self.sent) * BYTES_PER_SAMPLE)
         for start in range(0, room, MESSAGE_BYTES):
+            if start:
+                self._flush()
             piece = data[start : min(start + MESSAGE_BYTES, room)]
-            self._send(m.Audio(self._job, self._attempt, self.sent, piece))
+            self._queued.append(m.Audio(self._job, self._attempt, self.sent, piece))
             self.sent += len(piece) // BYTES_PER_SAMPLE
         self._held += data[room:]
+
+    def _flush(self) -> None:
+        if self._queued:
+            messages, self._queued = self._queued, []
+            self._send(*messages)
 
 
 def _to_samples(seconds: float) -> int:

@@ -37,19 +37,28 @@ class Pipe:
         """True from the moment the Cancel arrived until the job is over."""
         return job in self._cancelled
 
-    def send(self, message: m.Message) -> None:
-        """Blocks while the pipe is full. Raises LocalProtocolError and then has sent nothing."""
+    def send(self, *messages: m.Message) -> None:
+        """Write the messages at once, in order. Blocks while the pipe is full.
+
+        Raises LocalProtocolError for one that is not legal; those before it are sent.
+        """
         with self._writing:
-            with self._state:
-                data = self._connection.send(message)
-                if isinstance(message, m.Done | m.Failed) and message.job is not None:
-                    self._cancelled.discard(message.job)
+            data = b""
             try:
-                written = os.write(self._writer, data)
-                while written < len(data):
-                    written += os.write(self._writer, memoryview(data)[written:])
-            except OSError:
-                os._exit(0)  # the server is gone; never outlive it
+                with self._state:
+                    for message in messages:
+                        data += self._connection.send(message)
+                        if isinstance(message, m.Done | m.Failed) and message.job is not None:
+                            self._cancelled.discard(message.job)
+            finally:
+                self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._writer, data) :]
+        except OSError:
+            os._exit(0)  # the server is gone; never outlive it
 
     def _read_forever(self) -> None:
         try:

@@ -21,7 +21,10 @@ class Job:
     def __init__(self, *, resume=None, credit=None, rate=24_000, rounds=False) -> None:
         self.sent: list[m.Message] = []
         message = m.Synthesize(1, 1, "text", {}, resume=resume)
-        self.delivery = Delivery(self.sent.append, message, rate, 0.0, credit, rounds=rounds)
+        self.delivery = Delivery(self.send, message, rate, 0.0, credit, rounds=rounds)
+
+    def send(self, *messages: m.Message) -> None:
+        self.sent += messages
 
     @property
     def pcm(self) -> bytes:
@@ -69,6 +72,7 @@ def test_the_tail_of_the_resampler_is_sent_at_the_end():
     job.delivery.push(SOUND)
     assert len(job.pcm) < 2 * 15_000
     job.delivery.finish()
+    job.delivery.done(cancelled=False)
     assert len(job.pcm) == 2 * 15_000
 
 
