@@ -278,6 +278,19 @@ def test_a_batching_backend_is_interrupted_in_its_turn(server: Server, path: str
         assert pool.free_slots == pool.slots
 
 
+def test_text_that_was_on_its_way_when_the_user_interrupted_changes_nothing(path: str) -> None:
+    with talk(path) as agent:
+        agent.send(backend="tone", opts={"speed": 0.25})
+        agent.tokens(LONG)
+        agent.until("audio")
+        # Of one message, cancel takes effect first.
+        agent.send(cancel=True, token=" And", done=True)
+        cancelled = agent.until("cancelled")
+        assert agent.until_closed() == 1000
+        assert agent.messages[-1] is cancelled
+        assert cancelled["text_spoken"] + cancelled["text_remaining"] == LONG
+
+
 def test_a_cancel_with_nothing_said_is_answered(path: str) -> None:
     with talk(path) as agent:
         agent.send(keep_open=True)

@@ -39,6 +39,7 @@ class Context:
         self.route: Route | None = None
         self.has_ended = False  # no further turn is allowed
         self.has_spoken = False
+        self._is_interrupted = False  # cancelled, and no further turn is allowed
         self._service = service
         self._output = output
         self._wake = wake
@@ -78,6 +79,8 @@ class Context:
         assert self.route is not None
         turn = self._turns[-1] if self._turns else None
         if turn is None or turn.session.phase is not Phase.OPEN:
+            if self._is_interrupted:
+                return  # it was on its way when the user interrupted
             if self.has_ended:
                 raise ProtocolMistake(
                     "text after done; ask for keep_open in the configuration to speak more turns"
@@ -107,20 +110,19 @@ class Context:
         self._encoder = None
         heard = self._heard
         self._sent.clear()
+        if heard is None and not self._turns:
+            self.tell({"type": "cancelled", **NOTHING_HEARD})
+            return
+        self.has_ended = self._is_interrupted = not self.config.keep_open
         if heard is not None:
             answer = heard.session.heard(event.played, time.monotonic())
             while self._turns:
                 self._end_turn(self._turns.pop())
             self.tell(answer)
-            self.has_ended = not self.config.keep_open
-            return
-        if not self._turns:
-            self.tell({"type": "cancelled", **NOTHING_HEARD})
             return
         while len(self._turns) > 1:
             self._end_turn(self._turns.pop())
         self._turns[0].post(event)
-        self.has_ended = not self.config.keep_open
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send a message that belongs to no turn."""
