@@ -56,3 +56,9 @@ def is_device_lost(exc: BaseException) -> bool:
         return False
     is_accelerator = any(cls.__name__ == "AcceleratorError" for cls in type(exc).__mro__)
     return is_accelerator or (isinstance(exc, RuntimeError) and "CUDA error" in str(exc))
+
+
+def reason_of(exc: Exception) -> str:
+    """What an error of reading a file says, but for its path, which is no client's affair."""
+    # OSError and soundfile's LibsndfileError keep the two apart.
+    return str(getattr(exc, "strerror", None) or getattr(exc, "error_string", None) or exc)

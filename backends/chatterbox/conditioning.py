@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from voice_worker.backend import BackendError, Sample, Voice
+from voice_worker.failure import reason_of
 from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ def _sound(path: Path) -> np.ndarray:
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as exc:
-        raise BackendError(f"sample {path.name} cannot be read: {exc}", code="bad_sample") from exc
+        why = f"sample {path.name} cannot be read: {reason_of(exc)}"
+        raise BackendError(why, code="bad_sample") from exc
     mono = sound.mean(1)[: round(MAX_SECONDS * rate)]
     if not np.isfinite(mono).all() or float(np.abs(mono).max(initial=0.0)) < 1e-3:
         raise BackendError(f"sample {path.name} is silent or damaged", code="bad_sample")

@@ -19,6 +19,7 @@ from pocket_tts.modules.stateful_module import ModelState, init_states
 from safetensors import SafetensorError
 
 from voice_worker import BackendError, Sample, Voice
+from voice_worker.failure import reason_of
 from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Voices:
             try:
                 sound, given = audio_read(sample.path)
             except (OSError, EOFError, wave.Error) as exc:
-                raise _bad(f"{sample.path.name} cannot be read: {exc}") from exc
+                raise _bad(f"{sample.path.name} cannot be read: {reason_of(exc)}") from exc
             if given != rate:
                 raise _bad(f"{sample.path.name} is at {given} Hz, not {rate}")
             parts.append(sound)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from voice_worker import BackendError
+from voice_worker.failure import reason_of
 
 LOWEST, HIGHEST = 55.0, 1100.0
 CLEAR = 0.6
@@ -21,9 +22,8 @@ def of_file(path: Path) -> float:
             rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
             data = file.readframes(file.getnframes())
     except (OSError, EOFError, wave.Error) as exc:
-        # What an OSError says holds the whole path, which is nobody else's affair.
-        reason = getattr(exc, "strerror", None) or exc
-        raise BackendError(f"cannot read {path.name}: {reason}", code="bad_sample") from exc
+        why = f"cannot read {path.name}: {reason_of(exc)}"
+        raise BackendError(why, code="bad_sample") from exc
     if width != 2:
         raise BackendError(f"{path.name} must be 16-bit PCM", code="bad_sample")
     samples = np.frombuffer(data, "<i2").reshape(-1, channels)[:, 0].astype(np.float64)

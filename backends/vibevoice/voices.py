@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from voice_worker import BackendError, Sample, Voice
+from voice_worker.failure import reason_of
 from voice_worker.keeping import keep
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def _read_wave(path: Path) -> np.ndarray:
                 raise _bad(f"{path.name} has {kind[0]} channels, {8 * kind[1]} bits, {kind[2]} Hz")
             return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype("f4") / 32768
     except (OSError, EOFError, ValueError, wave.Error) as exc:
-        raise _bad(f"{path.name} cannot be read: {exc}") from exc
+        raise _bad(f"{path.name} cannot be read: {reason_of(exc)}") from exc
 
 
 def _bad(what: str) -> BackendError:

@@ -10,7 +10,13 @@ from hypothesis import given
 from voice_worker import BackendError, Word
 from voice_worker import messages as m
 from voice_worker.delivery import MESSAGE_BYTES, Delivery
-from voice_worker.failure import ResumeMismatch, describe, is_device_lost, is_out_of_memory
+from voice_worker.failure import (
+    ResumeMismatch,
+    describe,
+    is_device_lost,
+    is_out_of_memory,
+    reason_of,
+)
 
 SOUND = np.random.default_rng(7).integers(-9000, 9000, 5000).astype(np.int16)
 
@@ -203,3 +209,10 @@ def test_only_accelerator_errors_end_the_process_and_memory_is_none():
     assert not is_device_lost(RuntimeError("CUDA error: out of memory"))
     assert not is_device_lost(RuntimeError("shapes differ"))
     assert is_out_of_memory(OutOfMemoryError())
+
+
+def test_why_a_file_cannot_be_read_is_told_without_its_path(tmp_path):
+    with pytest.raises(OSError, match="secret") as caught:
+        (tmp_path / "secret" / "sample.wav").read_bytes()
+    assert reason_of(caught.value) == "No such file or directory"
+    assert reason_of(ValueError("not a wave")) == "not a wave"

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from voice_worker.backend import BackendError, Sample, Voice
+from voice_worker.failure import reason_of
 from voice_worker.keeping import keep
 
 from .loading import KINDS
@@ -147,7 +148,8 @@ def _read_sample(path: Path) -> np.ndarray:
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as exc:
-        raise BackendError(f"sample {path.name} cannot be read: {exc}", code="bad_sample") from exc
+        why = f"sample {path.name} cannot be read: {reason_of(exc)}"
+        raise BackendError(why, code="bad_sample") from exc
     mono = sound.mean(1)
     if rate != SAMPLE_RATE:
         raise BackendError(
