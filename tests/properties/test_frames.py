@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from voice_server.relay.frames import BINARY, TEXT, FrameReader, frame
+from voice_server.web.frames import BINARY, TEXT, FrameReader, frame
 
 MAX_SIZE = 70_000
 PAYLOADS = st.sampled_from([0, 1, 125, 126, 127, 4_000, 65_535, 65_536, MAX_SIZE]).map(bytes)

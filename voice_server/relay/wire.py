@@ -22,7 +22,7 @@ from websockets.http11 import Request
 from websockets.protocol import Event, State
 
 from voice_server.core.tunnel import MAX_FRAME
-from voice_server.relay.frames import BINARY, TEXT, FrameReader, frame
+from voice_server.web.frames import BINARY, TEXT, FrameReader, frame
 from voice_server.web.socket import MAX_FRAGMENTS, MAX_UNREAD, BoundedWebSocket
 
 Data = bytes | str

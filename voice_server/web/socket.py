@@ -7,7 +7,6 @@ whatever else may come, websockets parses and judges.
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from typing import Any, Final
 
@@ -16,10 +15,7 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.streams import StreamReader
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # a platform without the compiled part
-    from websockets.utils import apply_mask
+from voice_server.web.frames import BINARY, TEXT, apply_mask, frame
 
 # A message of 64 KiB in pieces of 256 bytes. Empty fragments count for nothing in its size limit,
 # and four million of them are a message too.
@@ -28,11 +24,9 @@ MAX_FRAGMENTS: Final = 256
 # calls for every token.
 MAX_UNREAD: Final = 32
 
-_WHOLE_TEXT: Final = 0x81  # the first byte of a text message in one frame
 _MASKED: Final = 0x80  # the second one, but for the length
 _HEADER: Final = 6  # bytes, of them four of the mask
 _SHORT: Final = 125  # bytes; longer ones have a longer header
-_SOUND: Final = struct.Struct("!BBH")  # the header of a binary message of 126 to 65,535 bytes
 _BETWEEN_FRAMES: Final = StreamReader.at_eof.__code__
 
 
@@ -64,7 +58,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.queue: Any = Unread(self.loop)
 
     def data_received(self, data: bytes) -> None:
-        if data[0] == _WHOLE_TEXT and self._is_between_frames():
+        if data[0] == TEXT and self._is_between_frames():
             data = self._take_short_texts(data)
         if data and not self.transport.is_closing():
             super().data_received(data)
@@ -80,8 +74,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         sound = message.get("bytes")
-        if sound is not None and _SHORT < len(sound) < 1 << 16 and self._takes_sound():
-            self.transport.write(_SOUND.pack(0x82, 126, len(sound)) + sound)
+        if sound is not None and self._takes_sound():
+            self.transport.write(frame(BINARY, sound, is_masked=False))
         else:
             await super().send(message)
 
@@ -122,7 +116,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def _take_short_texts(self, data: bytes) -> bytes:
         """Take whole short texts from the front of ``data``; returns the rest."""
         at, size = 0, len(data)
-        while at + _HEADER <= size and data[at] == _WHOLE_TEXT:
+        while at + _HEADER <= size and data[at] == TEXT:
             length = data[at + 1] - _MASKED
             start = at + _HEADER
             end = start + length

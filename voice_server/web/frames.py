@@ -1,6 +1,6 @@
 """WebSocket messages that come and go whole, without the many steps of a general parser.
 
-Nearly every message of a tunnel and of its listeners is one frame of RFC 6455, section 5.2:
+Nearly every message of a listener and of a tunnel is one frame of RFC 6455, section 5.2:
 
     FIN opcode │ MASK length │ longer length: 0, 2 or 8 bytes │ mask: 0 or 4 bytes │ payload
 
@@ -18,6 +18,8 @@ try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform without the compiled part
     from websockets.utils import apply_mask
+
+__all__ = ["BINARY", "TEXT", "FrameReader", "apply_mask", "frame"]
 
 TEXT: Final = 0x81
 BINARY: Final = 0x82
