@@ -167,24 +167,12 @@ class Delivery:
         """The next message or frame, or None: nothing yet."""
         if not self._outbox:
             return None
-        item = self._outbox.popleft()
+        item = self._outbox[0]
         if isinstance(item, dict):
-            return item
-        limit = self.playback.next_frame(now) * BYTES_PER_SAMPLE
-        segment, live, waiting = item
-        if len(waiting) > limit:
-            self._outbox.appendleft((segment, live, waiting[limit:]))
-        pcm = bytes(waiting[:limit])
-        # Small chunks that wait together leave together; a large one is cut.
-        while len(pcm) < limit and self._outbox:
-            following = self._outbox[0]
-            if isinstance(following, dict) or following[1] is not live:
-                break
             self._outbox.popleft()
-            missing = limit - len(pcm)
-            if len(following[2]) > missing:
-                self._outbox.appendleft((segment, live, following[2][missing:]))
-            pcm += following[2][:missing]
+            return item
+        segment, live, _ = item
+        pcm = self._cut(live, self.playback.next_frame(now) * BYTES_PER_SAMPLE)
         if self.ttfa is None:
             self.ttfa = max(0.0, now - live.cut_at)
         offset = self.playback.sent
@@ -204,6 +192,25 @@ class Delivery:
         self.backlog = 0
 
     # -- within ----------------------------------------------------------------------------------
+
+    def _cut(self, live: _Segment, size: int) -> bytes:
+        """At most ``size`` bytes of the segment that is first in the outbox.
+
+        Small chunks that wait together leave together; a large one is cut.
+        """
+        pcm = b""
+        while len(pcm) < size and self._outbox:
+            item = self._outbox[0]
+            if isinstance(item, dict) or item[1] is not live:
+                break
+            segment, _, waiting = item
+            missing = size - len(pcm)
+            pcm += waiting[:missing]
+            if len(waiting) > missing:
+                self._outbox[0] = (segment, live, waiting[missing:])
+            else:
+                self._outbox.popleft()
+        return pcm
 
     def _owed_since(self, live: _Segment) -> float | None:
         """Since when the sound that is sent next was owed: its text was there."""
