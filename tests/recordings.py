@@ -1,28 +1,44 @@
-"""Recordings for tests, generated: a voice-like tone whose pitch proves which sample arrived."""
+"""Recordings for tests, generated: a voice-like tone whose pitch proves which sample arrived.
+
+For the engines' own environments too: nothing of the server is imported.
+"""
 
 from __future__ import annotations
 
 import io
+import wave
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voice_server.audio.encode import encode_whole
-
 RATE = 24_000
 
 
-def tone(seconds: float = 3.0, pitch: float = 200.0, level: float = 0.3) -> npt.NDArray[np.int16]:
+def tone(
+    seconds: float = 3.0, pitch: float = 200.0, level: float = 0.3, rate: int = RATE
+) -> npt.NDArray[np.int16]:
     """Harmonics of a voice, rising and falling four times a second as syllables do."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    wave = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 6)) / 1.7
-    shaped = wave * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * t)) * level * 32767
+    t = np.arange(int(seconds * rate)) / rate
+    voiced = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 6)) / 1.7
+    shaped = voiced * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * t)) * level * 32767
     return np.asarray(shaped, np.float64).astype(np.int16)
 
 
-def wav(seconds: float = 3.0, pitch: float = 200.0, level: float = 0.3) -> bytes:
+def wav(seconds: float = 3.0, pitch: float = 200.0, level: float = 0.3, rate: int = RATE) -> bytes:
     """The tone as a WAV file."""
-    return encode_whole(tone(seconds, pitch, level).tobytes())
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(tone(seconds, pitch, level, rate).tobytes())
+    return buffer.getvalue()
+
+
+def record(path: Path, seconds: float = 3.0, **sound: Any) -> Path:
+    """The tone as a file at ``path``; ``sound`` is :func:`wav`'s."""
+    path.write_bytes(wav(seconds, **sound))
+    return path
 
 
 def pitch_of(pcm: npt.NDArray[np.int16]) -> float:

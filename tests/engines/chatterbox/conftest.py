@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory):
-    from tiny_checkpoint import record
+    from tests.recordings import record
 
-    return record(tmp_path_factory.mktemp("recording") / "me.wav")
+    return record(tmp_path_factory.mktemp("recording") / "me.wav", 6.0, pitch=150)
 
 
 @pytest.fixture(scope="session")

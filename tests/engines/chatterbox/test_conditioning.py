@@ -8,8 +8,8 @@ import soundfile
 import torch
 from conditioning import FORMAT, KEPT, Conditioning, Conditionings
 from safetensors import safe_open
-from tiny_checkpoint import record
 
+from tests.recordings import record
 from voice_worker.backend import BackendError, Sample, Voice
 
 
@@ -104,7 +104,7 @@ def test_speaking_changes_nothing_of_a_voice(models, recording, tmp_path):
 
 
 def test_recordings_that_are_too_short_alone_are_long_enough_together(models, tmp_path):
-    paths = [record(tmp_path / f"{n}.wav", 3.0, 120 + 30 * n) for n in range(2)]
+    paths = [record(tmp_path / f"{n}.wav", 3.0, pitch=120 + 30 * n) for n in range(2)]
     with pytest.raises(BackendError, match=r"last 3\.0 s; Chatterbox needs more than 5 s") as short:
         Conditionings(models["turbo"]).of(voice_of(tmp_path, paths[0]))
     assert short.value.code == "sample_too_short"

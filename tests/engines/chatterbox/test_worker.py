@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_checkpoint import record
 
 from tests.integration import raw_worker
 from tests.integration.raw_worker import RawWorker
+from tests.recordings import record
 from voice_worker import messages as m
 
 # Importing torch on a busy machine takes its time.
@@ -113,7 +113,7 @@ def test_a_recording_is_a_voice_prepared_before_it_speaks(turbo, recording, tmp_
     turbo.send(m.Prepare(1, voice))
     assert isinstance(turbo.get(), m.Prepared)
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["turbo.safetensors"]
-    deep = record(tmp_path / "deep.wav", pitch=90)
+    deep = record(tmp_path / "deep.wav", 6.0, pitch=90)
     mine = say(turbo, "Hello there.", voice=voice, seed=1)
     other = say(turbo, "Hello there.", voice=clone(deep, tmp_path / "b", "cd" * 32), seed=1)
     own = say(turbo, "Hello there.", seed=1)
@@ -122,7 +122,7 @@ def test_a_recording_is_a_voice_prepared_before_it_speaks(turbo, recording, tmp_
 
 
 def test_a_short_recording_is_refused_when_the_voice_is_made(turbo, tmp_path):
-    turbo.send(m.Prepare(2, clone(record(tmp_path / "s.wav", 4.0), tmp_path, "ef" * 32)))
+    turbo.send(m.Prepare(2, clone(record(tmp_path / "s.wav", 4.0, pitch=150), tmp_path, "ef" * 32)))
     failed = turbo.get()
     assert failed.code == "sample_too_short"
     assert "more than 5 s" in failed.error

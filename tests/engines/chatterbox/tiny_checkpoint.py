@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-import wave
 from pathlib import Path
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parents[3]
     sys.path[:0] = [str(root), str(root / "backends" / "chatterbox")]
 
-import numpy as np
 import shrink  # noqa: F401
 import torch
 from chatterbox.models.s3gen import S3Gen
@@ -23,6 +21,8 @@ from chatterbox.models.voice_encoder import VoiceEncoder
 from package import T3, ChatterboxTurboTTS
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tests.recordings import record
 
 # As in the published tokenizer, in its order.
 BRACKETED = (
@@ -47,26 +47,13 @@ def write(folder: Path, kind: str, *, ends: float = 3.0) -> Path:
         _save(S3Gen(meanflow=True), folder / "s3gen_meanflow.safetensors")
         _write_turbo_tokenizer(folder)
         model = ChatterboxTurboTTS.from_local(folder, "cpu")
-        model.prepare_conditionals(record(folder / "own.wav"), norm_loudness=False)
+        model.prepare_conditionals(record(folder / "own.wav", 6.0, pitch=150), norm_loudness=False)
         model.conds.save(folder / "conds.pt")
     else:
         _save(T3(), folder / "t3_cfg.safetensors")
         _save(S3Gen(), folder / "s3gen.safetensors")
         _write_classic_tokenizer(folder)
     return folder
-
-
-def record(path: Path, seconds: float = 6.0, pitch: float = 150.0) -> Path:
-    """A voice-like tone as a mono 24 kHz WAV file, as the server keeps its samples."""
-    time = np.arange(round(seconds * 24_000)) / 24_000
-    sound = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6)) / 1.7
-    shaped = sound * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)) * 0.3
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes((shaped * 32767).astype("<i2").tobytes())
-    return path
 
 
 def turbo_config() -> T3Config:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from checkpoint import write
-from conftest import record
 from languages import Language
 from options import Options
 from voices import KEPT
 
+from tests.recordings import record
 from voice_worker import BackendError, Sample, Voice
 
 DIGEST = "ab" * 32
@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_written_costs_no_speech(folder, recording, tmp_p
 
 
 def test_several_samples_are_one_voice(folder, recording, tmp_path):
-    voices, other = fresh(folder), record(tmp_path / "other.wav", 2.0, loudness=0.5)
+    voices, other = fresh(folder), record(tmp_path / "other.wav", 2.0, level=0.5)
     one = voices.of(cloned(recording))
     both = voices.of(Voice(samples=(Sample(recording), Sample(other)), digest="cd" * 32))
     length = {n: part["cache"].shape[2] for n, part in both.items()}
@@ -105,7 +105,7 @@ def test_a_recording_longer_than_is_of_use_is_cut(folder, tmp_path):
     ("made", "words"),
     [
         ({"seconds": 0.4}, "0.4 s"),
-        ({"loudness": 0.0}, "silent"),
+        ({"level": 0.0}, "silent"),
         ({"rate": 16_000}, "16000 Hz"),
     ],
 )

@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-import soundfile
 
 from tests.integration import raw_worker
 from tests.integration.raw_worker import RawWorker
+from tests.recordings import record
 from voice_worker import messages as m
 
 # Importing torch on a busy machine takes its time.
@@ -122,11 +122,8 @@ def test_a_bad_option_fails_its_own_turn_with_a_remedy(custom):
 
 
 def test_a_recording_is_a_voice(checkpoints, tmp_path):
-    time = np.arange(36_000) / 24_000
-    path = tmp_path / "me.wav"
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * (150 * time + 2 * np.sin(30 * time))), 24_000)
     voice = {
-        "samples": [{"path": str(path), "transcript": "hello world"}],
+        "samples": [{"path": str(record(tmp_path / "me.wav")), "transcript": "hello world"}],
         "digest": "ab" * 32,
         "cache": str(tmp_path / "cache"),
     }

@@ -40,19 +40,6 @@ def model(folder):
 
 @pytest.fixture
 def recording(tmp_path):
+    from tests.recordings import record
+
     return record(tmp_path / "me.wav")
-
-
-def record(path: Path, seconds: float = 3.0, rate: int = 24_000, loudness: float = 0.3) -> Path:
-    import wave
-
-    import numpy as np
-
-    time = np.arange(int(seconds * rate)) / rate
-    sound = loudness * np.sin(2 * np.pi * (150 * time + 2 * np.sin(30 * time)))
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((sound * 32767).astype("<i2").tobytes())
-    return path

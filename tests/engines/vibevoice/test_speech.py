@@ -88,9 +88,9 @@ def test_a_sound_that_stops_and_begins_again_is_the_same_too(wandering, generate
 
 
 def test_a_cloned_voice_is_heard_as_the_package_hears_it(model, generate, tmp_path):
-    from conftest import record
     from voices import Voices, _read_wave
 
+    from tests.recordings import record
     from voice_worker import Sample, Voice
 
     path = record(tmp_path / "me.wav", 2.6)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import record
 from voices import KEPT, Voices
 
+from tests.recordings import record
 from voice_worker import BackendError, Sample, Voice
 
 DIGEST = "ab" * 32
@@ -73,7 +73,7 @@ def test_a_cache_that_cannot_be_written_costs_no_speech(model, recording, tmp_pa
 
 
 def test_several_samples_are_one_voice(model, recording, tmp_path):
-    other = record(tmp_path / "other.wav", 2.0, loudness=0.5)
+    other = record(tmp_path / "other.wav", 2.0, level=0.5)
     assert len(Voices(model).of(cloned(recording, other))) == 38, "5 s are 37.5 frames"
 
 
@@ -95,7 +95,7 @@ def test_only_the_voices_used_last_stay_in_memory(model, recording):
     ("made", "code", "words"),
     [
         ({"seconds": 0.4}, "sample_too_short", "0.4 s"),
-        ({"loudness": 0.0}, "bad_sample", "silent"),
+        ({"level": 0.0}, "bad_sample", "silent"),
         ({"rate": 16_000}, "bad_sample", "16000 Hz"),
     ],
 )
