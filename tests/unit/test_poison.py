@@ -27,6 +27,24 @@ def test_kills_from_outside_convict_only_when_there_are_many() -> None:
     assert [blame.died(KILLED, 0, suspects=1) for _ in range(5)] == [*[False] * 4, True]
 
 
+def test_kills_that_meet_other_workers_as_well_need_to_be_more() -> None:
+    blame = Blame()
+    # Before each but the first that meets this job, one has met another worker.
+    met = [blame.died(KILLED, 0, suspects=1, kills_before=2 * n) for n in range(16)]
+    assert not any(met)
+
+
+def test_a_kill_elsewhere_once_takes_two_more_at_the_same_place() -> None:
+    blame = Blame()
+    before = [0, 1, *range(3, 8)]  # the third of the pool's workers that was killed was another
+    assert [blame.died(KILLED, 0, 1, kills) for kills in before] == [*[False] * 6, True]
+
+
+def test_kills_before_the_first_that_met_the_job_count_for_nothing() -> None:
+    blame = Blame()
+    assert [blame.died(KILLED, 0, 1, 100 + n) for n in range(5)] == [*[False] * 4, True]
+
+
 def test_a_crash_is_no_worse_for_the_kills_before_it() -> None:
     blame = Blame()
     for _ in range(4):

@@ -14,6 +14,7 @@ KILLED: Final = 0.5  # SIGKILL or SIGTERM from outside: the operator's doing, or
 GUILTY: Final = 2.0  # so much evidence of crashes in one place convicts
 GUILTY_ANYWHERE: Final = 3.0  # and so much from lone crashes, wherever they were
 GUILTY_OF_KILLS: Final = 2.5  # and so much from kills alone, which come by chance more often
+KILL_ELSEWHERE: Final = 1.0  # and so much more for each that met other workers meanwhile
 SUSPICIOUS: Final = 2.0  # deaths in company of so much weight keep a job apart from others
 ANY_COMPANY: Final = 1 << 30
 
@@ -27,11 +28,16 @@ class Blame:
     is dropped. Jobs that died together share the doubt: none is convicted before it was the only
     suspect, and ``company`` says with how many suspects it may run next, so that the one is found
     in a few steps while the others go on.
+
+    A kill comes from outside, or from the kernel because the text takes all memory. Who kills
+    workers that do not speak this text is no evidence against it.
     """
 
     company: int = ANY_COMPANY
     _crashes: float = 0.0
     _kills: float = 0.0
+    _kills_met: int = 0  # wherever they were
+    _kills_before: int = 0  # of the pool's workers, when the first one met this job
     _together: float = 0.0
     _lone_crashes: float = 0.0
     _reached: int = -1
@@ -41,15 +47,17 @@ class Blame:
         """True when it has died in company at the same place again: it has to be kept apart."""
         return self.company < ANY_COMPANY
 
-    def died(self, weight: float, reached: int, suspects: int) -> bool:
+    def died(self, weight: float, reached: int, suspects: int, kills_before: int = 0) -> bool:
         """Note a death after ``reached`` samples, with ``suspects`` jobs (this one included) that
-        could be its cause. Returns True when the job is convicted."""
+        could be its cause, and ``kills_before`` of this pool's workers. Returns True when the job
+        is convicted."""
         if weight <= 0.0:
             return False
         if reached != self._reached:
             self._reached, self.company = reached, ANY_COMPANY
             self._crashes = self._kills = self._together = 0.0
         is_crash = weight >= CRASH
+        elsewhere = 0 if is_crash else self._note_kill(kills_before)
         if suspects > 1:
             # What comes from outside hits anybody; that it hit this one in a crowd proves nothing.
             self._crashes += weight / 2 if is_crash else 0.0
@@ -59,10 +67,18 @@ class Blame:
             return False
         if not is_crash:
             self._kills += weight
-            return self._kills >= GUILTY_OF_KILLS
+            return self._kills >= GUILTY_OF_KILLS + KILL_ELSEWHERE * elsewhere
         self._crashes += weight
         self._lone_crashes += weight
         return self._crashes >= GUILTY or self._lone_crashes >= GUILTY_ANYWHERE
+
+    def _note_kill(self, kills_before: int) -> int:
+        """Returns how many kills have met other workers since the first one that met this job."""
+        if not self._kills_met:
+            self._kills_before = kills_before
+        elsewhere = kills_before - self._kills_before - self._kills_met
+        self._kills_met += 1
+        return max(0, elsewhere)
 
 
 class Quarantine:

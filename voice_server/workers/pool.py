@@ -275,6 +275,8 @@ class WorkerPool:
         self._lend()
 
     def worker_gone(self, worker: Worker) -> None:
+        if worker.cause == "killed":
+            self._recovery.note_kill()
         self._supervisor.gone(worker)
         self._lend()
 

@@ -21,6 +21,7 @@ class Recovery:
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._quarantine = Quarantine()
+        self._kills = 0
 
     def __len__(self) -> int:
         return len(self._quarantine)
@@ -31,6 +32,10 @@ class Recovery:
             return None
         return _poison() if self._quarantine.holds(job.text, _voice_key(job), now) else None
 
+    def note_kill(self) -> None:
+        """A worker was killed from outside. Called after ``after_death`` for its jobs, if any."""
+        self._kills += 1
+
     def after_death(
         self, jobs: list[Job], weight: float, reason: str, now: float
     ) -> list[tuple[Job, VoiceServerError | None]]:
@@ -40,7 +45,7 @@ class Recovery:
         for job in jobs:
             error: VoiceServerError | None
             company = suspects if job.blame.is_suspect else len(jobs)
-            if job.blame.died(weight, job.delivered, company):
+            if job.blame.died(weight, job.delivered, company, self._kills):
                 self._quarantine.add(job.text, _voice_key(job), now)
                 logger.error("%s: job %d has killed two workers", self._backend, job.number)
                 error = _poison()
