@@ -16,8 +16,9 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end import conftest, talking
-from tests.end_to_end.conftest import Server, running
+from tests.end_to_end.conftest import Server, running, wait_until
 from tests.end_to_end.talking import Talk, talk
+from tests.recordings import record
 
 PYTHON = os.environ.get("ENGINE_PYTHON", "")
 UNCOLLECTED = [] if PYTHON else ["test_*.py"]
@@ -74,3 +75,26 @@ def told(server: Server, tokens: Sequence[str] = TOKENS, **opening: Any) -> Talk
             agent.send(done=True)
         agent.until_closed()
         return agent
+
+
+def cancel_inside_a_segment(server: Server, voice: str) -> None:
+    """The turn ends, the connection speaks the next one, and nothing is left running."""
+    with talk(f"{server.ws}/stream-tokens") as agent:
+        agent.send(voice=voice, keep_open=True)
+        agent.tokens(*["and on and on "] * 40, "it goes.")
+        agent.send(flush=True)
+        agent.until("audio")
+        agent.send(cancel=True)
+        agent.until("cancelled")
+        agent.tokens("Hello.")
+        agent.send(done=True)
+        agent.until("done")
+    server.wait_quiet()
+
+
+def drop(server: Server, name: str, pitch: float) -> None:
+    """Put a recording into the folder of samples, and wait until ``name`` is a voice."""
+    folder = server.config.settings.voice_samples_dir
+    folder.mkdir(exist_ok=True)
+    record(folder / f"{name}.wav", 4.0, pitch=pitch)
+    wait_until(lambda: not told(server, voice=name, seed=1).of("error"))

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import wave
-from array import array
-from math import sin
-
 import pytest
 
-from tests.end_to_end.conftest import wait_until
 from tests.end_to_end.talking import talk
-from tests.engines.serving import TOKENS, told
+from tests.engines.serving import TOKENS, cancel_inside_a_segment, drop, told
 
 
 def test_the_first_message_of_every_client_works(server):
@@ -33,28 +27,11 @@ def test_sound_starts_before_the_text_ends(server):
 
 
 def test_a_cancel_inside_a_segment_ends_the_turn(server):
-    with talk(f"{server.ws}/stream-tokens") as agent:
-        agent.send(voice="alba", keep_open=True)
-        agent.tokens(*["and on and on "] * 40, "it goes.")
-        agent.send(flush=True)
-        agent.until("audio")
-        agent.send(cancel=True)
-        agent.until("cancelled")
-        agent.tokens("Hello.")
-        agent.send(done=True)
-        agent.until("done")
-    server.wait_quiet()
+    cancel_inside_a_segment(server, voice="alba")
 
 
-def test_a_dropped_recording_is_a_voice(server, tmp_path):
-    sound = array("h", (int(9000 * sin(n * 0.04 + 2 * sin(n * 0.001))) for n in range(4 * 24_000)))
-    with wave.open(str(tmp_path / "obama.wav"), "wb") as file:
-        file.setparams((1, 2, 24_000, 0, "NONE", ""))
-        file.writeframes(sound.tobytes())
-    folder = server.config.settings.voice_samples_dir
-    folder.mkdir(exist_ok=True)
-    shutil.copy(tmp_path / "obama.wav", folder / "obama.wav")
-    wait_until(lambda: not told(server, voice="obama", seed=1).of("error"))
+def test_a_dropped_recording_is_a_voice(server):
+    drop(server, "obama", pitch=110)
     dropped = told(server, voice="obama", seed=1)
     assert dropped.close_code == 1000
     assert dropped.sound != told(server, voice="alba", seed=1).sound

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.end_to_end.conftest import wait_until
-from tests.end_to_end.talking import talk
-from tests.engines.serving import TOKENS, told
-from tests.recordings import wav
+from tests.engines.serving import TOKENS, cancel_inside_a_segment, drop, told
 
 
 def test_the_first_message_of_every_client_works(server):
@@ -19,24 +16,11 @@ def test_the_first_message_of_every_client_works(server):
 
 
 def test_a_cancel_inside_a_segment_ends_the_turn(server):
-    with talk(f"{server.ws}/stream-tokens") as agent:
-        agent.send(voice="default", keep_open=True)
-        agent.tokens(*["and on and on "] * 40, "it goes.")
-        agent.send(flush=True)
-        agent.until("audio")
-        agent.send(cancel=True)
-        agent.until("cancelled")
-        agent.tokens("Hello.")
-        agent.send(done=True)
-        agent.until("done")
-    server.wait_quiet()
+    cancel_inside_a_segment(server, voice="default")
 
 
 def test_a_dropped_recording_is_a_voice(server):
-    folder = server.config.settings.voice_samples_dir
-    folder.mkdir(exist_ok=True)
-    (folder / "obama.wav").write_bytes(wav(4.0, pitch=110))
-    wait_until(lambda: not told(server, voice="obama", seed=1).of("error"))
+    drop(server, "obama", pitch=110)
     dropped = told(server, voice="obama", seed=1)
     assert dropped.close_code == 1000
     assert dropped.sound != told(server, voice="default", seed=1).sound
@@ -44,11 +28,8 @@ def test_a_dropped_recording_is_a_voice(server):
 
 def test_a_dialogue_changes_voices_where_it_says_so(server):
     """Each line in the voice that its name has in the catalogue, and nobody's name is said."""
-    folder = server.config.settings.voice_samples_dir
-    folder.mkdir(exist_ok=True)
-    for name, pitch in (("anna", 220), ("bert", 90)):
-        (folder / f"{name}.wav").write_bytes(wav(3.0, pitch=pitch))
-        wait_until(lambda name=name: not told(server, voice=name, seed=1).of("error"))
+    drop(server, "anna", pitch=220)
+    drop(server, "bert", pitch=90)
     lines = ["[anna] ", "Hello ", "there. ", "[be", "rt]: ", "Good ", "day. ", "[nobody] ", "Bye."]
     dialogue = told(server, lines, voice="default", seed=1)
     assert dialogue.close_code == 1000
