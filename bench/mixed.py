@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench import servers
-from bench.streams import BYTES_PER_SECOND, TEXT, Listener, written
+from bench.streams import BYTES_PER_SECOND, TEXT, Listener, summary, written
 from bench.ws import connect, text_frame
 
 VOICE = "en-us"
@@ -256,19 +256,6 @@ async def measure(port: int, wyoming: int, count: int) -> dict[str, list[Listene
     return found
 
 
-def row(name: str, listeners: list[Listener]) -> dict[str, object]:
-    heard = [one.first_at - one.asked_at for one in listeners if one.first_at]
-    return {
-        "door": name,
-        "listeners": len(listeners),
-        **(servers.percentiles(heard) if heard else {}),
-        "underruns": sum(one.underruns for one in listeners),
-        "worst_gap_ms": round(max(one.worst_gap for one in listeners) * 1e3, 1),
-        "errors": sum(len(one.errors) for one in listeners),
-        "audio_s": round(sum(one.sound for one in listeners) / BYTES_PER_SECOND),
-    }
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -287,8 +274,8 @@ def main() -> None:
         settings = {"VOICE_SERVER_LOG_LEVEL": "WARNING", "VOICE_SERVER_DATA_DIR": folder}
         with servers.voice_server(*flags, **settings) as (_, port):
             found = asyncio.run(measure(port, wyoming, args.connections))
-    rows = [row(name, listeners) for name, listeners in found.items() if listeners]
-    rows.append(row("all", [one for listeners in found.values() for one in listeners]))
+    crowds = {**found, "all": [one for listeners in found.values() for one in listeners]}
+    rows = [{"door": name, **summary(crowd)} for name, crowd in crowds.items() if crowd]
     servers.report("mixed", rows)
     for name, listeners in found.items():
         for error in [error for one in listeners for error in one.errors][:3]:

@@ -129,20 +129,28 @@ async def run(port: int, count: int, size: int | None, api_key: str = "") -> lis
     return await asyncio.gather(*(listen_baseline(port, delay, size) for delay in delays))
 
 
-def row(
-    name: str, pid: int, before: float, rss: int, listeners: list[Listener]
-) -> dict[str, object]:
-    heard = [one.first_at - one.asked_at for one in listeners if one.first_at]
-    frames = sum(one.frames for one in listeners)
-    cpu = servers.cpu_seconds(pid) - before
+def summary(listeners: list[Listener], prefix: str = "") -> dict[str, object]:
+    """How long they waited for their first sound (keys with ``prefix``), and what they heard."""
+    waits = [one.first_at - one.asked_at for one in listeners if one.first_at]
+    times = servers.percentiles(waits) if waits else {}
     return {
-        "what": name,
         "listeners": len(listeners),
-        **{f"ttfa_{key}": value for key, value in servers.percentiles(heard).items()},
+        **{f"{prefix}{key}": value for key, value in times.items()},
         "underruns": sum(one.underruns for one in listeners),
         "worst_gap_ms": round(max(one.worst_gap for one in listeners) * 1e3, 1),
         "errors": sum(len(one.errors) for one in listeners),
         "audio_s": round(sum(one.sound for one in listeners) / BYTES_PER_SECOND),
+    }
+
+
+def row(
+    name: str, pid: int, before: float, rss: int, listeners: list[Listener]
+) -> dict[str, object]:
+    frames = sum(one.frames for one in listeners)
+    cpu = servers.cpu_seconds(pid) - before
+    return {
+        "what": name,
+        **summary(listeners, "ttfa_"),
         "frames_per_cpu_s": round(frames / cpu) if cpu else 0,
         "kb_each": round((servers.memory_kb(pid) - rss) / len(listeners)),
     }
