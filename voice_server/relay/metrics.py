@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -16,30 +17,17 @@ class RelayMetrics:
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.registry = registry = CollectorRegistry()
-        box = ["box"]
-        self._connected = Gauge(
-            "voice_relay_connected", "1 when the box has a link", box, registry=registry
+        gauge = partial(Gauge, labelnames=["box"], registry=registry)
+        counter = partial(Counter, labelnames=["box"], registry=registry)
+        self._connected = gauge("voice_relay_connected", "1 when the box has a link")
+        self._streams = gauge("voice_relay_streams", "Requests and sockets under way")
+        self._packages = gauge("voice_relay_packages", "Voice packages in the store")
+        self._failing = gauge(
+            "voice_relay_sync_failing", "1 while the store cannot follow the box's voices"
         )
-        self._streams = Gauge(
-            "voice_relay_streams", "Requests and sockets under way", box, registry=registry
-        )
-        self._packages = Gauge(
-            "voice_relay_packages", "Voice packages in the store", box, registry=registry
-        )
-        self._failing = Gauge(
-            "voice_relay_sync_failing",
-            "1 while the store cannot follow the box's voices",
-            box,
-            registry=registry,
-        )
-        self.links = Counter(
-            "voice_relay_links", "Links that a box has made", box, registry=registry
-        )
-        self.sync_failures = Counter(
-            "voice_relay_sync_failures",
-            "Synchronisations of voices that failed",
-            box,
-            registry=registry,
+        self.links = counter("voice_relay_links", "Links that a box has made")
+        self.sync_failures = counter(
+            "voice_relay_sync_failures", "Synchronisations of voices that failed"
         )
         self.refused = Counter(
             "voice_relay_refused",
