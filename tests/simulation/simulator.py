@@ -64,6 +64,7 @@ class _Segment:
     def __init__(self, listener: _Listener, number: int, sound: float, cut_at: float) -> None:
         self.listener, self.number, self.sound, self.cut_at = listener, number, sound, cut_at
         self.tenant = listener.tenant
+        self.is_first = number == 0
         self.delivered = 0.0
         self.lent_at = 0.0
 

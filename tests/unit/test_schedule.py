@@ -20,6 +20,10 @@ class Waiter:
     def __post_init__(self) -> None:
         self.due = lambda: self.dry_at
 
+    @property
+    def is_first(self) -> bool:
+        return self.dry_at == NOT_STARTED
+
     def __repr__(self) -> str:
         return self.name
 
@@ -208,18 +212,44 @@ def test_a_cap_holds_even_when_slots_idle() -> None:
     for number in range(4):
         schedule.add(Waiter(str(number), tenant="greedy"), 0.0)
     assert order(schedule, 0.5) == ["0", "1"]
-    assert not schedule.may_run_at_once("greedy")
+    assert not schedule.may_run_at_once(Waiter("4", tenant="greedy"), 0.5)
     schedule.release("greedy", 1.0)
     assert order(schedule, 1.0) == ["2"]
     # Nobody else has come for long.
     assert order(schedule, 60.0) == ["3"]
 
 
+def test_as_many_slots_are_kept_as_others_have_used() -> None:
+    """By Erlang's loss formula one in twenty finds 3 taken at a load of 0.9, and 2 at one of 0.3."""
+    held = []
+    for others in (0.01, 0.3, 0.85, 3.0, 8.0):
+        schedule: Schedule[Waiter] = Schedule(SchedulePolicy(memory=1.0))
+        schedule.slots = 16
+        schedule.take("small", 0.0)
+        schedule.release("small", 0.0)
+        schedule._usage.average = schedule._tenants["small"].usage.average = others
+        for number in range(16):
+            schedule.add(Waiter(str(number), tenant="greedy"), 0.0)
+        held.append(len(order(schedule, 0.0)))
+    assert held == [15, 14, 13, 9, 8]
+
+
+def test_work_that_may_leave_a_gap_may_take_what_is_kept_from_first_sounds() -> None:
+    schedule: Schedule[Waiter] = Schedule()
+    schedule.slots = 4
+    schedule.take("small", 0.0)
+    schedule.release("small", 0.5)
+    for number in range(4):
+        schedule.add(Waiter(f"new {number}", tenant="greedy"), 1.0)
+        schedule.add(Waiter(f"sounds {number}", dry_at=5.0, tenant="greedy"), 1.0)
+    assert order(schedule, 1.0) == ["new 0", "new 1", "sounds 0"]
+
+
 def test_work_need_not_be_queued_when_nobody_waits() -> None:
     schedule: Schedule[Waiter] = Schedule()
-    assert schedule.may_run_at_once("anyone")
+    assert schedule.may_run_at_once(Waiter("anyone"), 0.0)
     schedule.add(Waiter("waits"), 0.0)
-    assert not schedule.may_run_at_once("anyone")
+    assert not schedule.may_run_at_once(Waiter("anyone"), 0.0)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -32,6 +32,10 @@ class Work(Protocol):
     def is_speculative(self) -> bool: ...
 
     @property
+    def is_first(self) -> bool:
+        """The first of its turn: its listener waits, and will hear no gap."""
+
+    @property
     def due(self) -> Callable[[], float]:
         """When its listener runs dry, or NOT_STARTED."""
 
@@ -42,9 +46,13 @@ class SchedulePolicy:
 
     ``start_grace``: how long a newcomer yields to running listeners. ``handicap``: seconds that
     a tenant at twice its share is put back, up to four times that. ``memory``: seconds over which
-    the use of slots is averaged. ``tenant_slots``: the part of all slots, one at least, that a
-    tenant may hold while there are others or have been lately: a slot is not taken back, so the
-    next small request must find one free.
+    the use of slots is averaged.
+
+    A slot is not taken back, so the next small request must find one free. While there are other
+    tenants, or have been lately, so many slots are kept for them that they would find all of these
+    taken in one case of twenty (``blocking``), by how many they have used. What is kept is at most
+    half of all slots. With what is not the first of its turn, and may leave a gap if it is late, a
+    tenant may hold ``tenant_slots`` of them.
     """
 
     lead_limit: float = 10.0
@@ -52,6 +60,7 @@ class SchedulePolicy:
     handicap: float = 0.5
     memory: float = 2.0
     tenant_slots: float = 0.75
+    blocking: float = 0.05
 
 
 T = TypeVar("T", bound=Work)
@@ -71,22 +80,37 @@ _Heap = list[tuple[float, int, _Entry[T]]]
 
 
 @dataclass(slots=True)
-class _Tenant(Generic[T]):
-    """One tenant's waiting work and its use of slots, averaged."""
+class _Usage:
+    """How many slots are held, and were on average over the last ``memory`` seconds."""
 
-    ordinary: _Heap[T] = field(default_factory=list)
-    speculative: _Heap[T] = field(default_factory=list)
+    memory: float
+    as_of: float
     running: int = 0
-    use: float = 0.0
-    as_of: float = 0.0
+    average: float = 0.0
 
-    def used(self, now: float, memory: float) -> float:
+    def at(self, now: float) -> float:
+        """The average."""
         if now > self.as_of:
-            self.use = self.running + (self.use - self.running) * math.exp(
-                (self.as_of - now) / memory
-            )
+            kept = math.exp((self.as_of - now) / self.memory)
+            self.average = self.running + (self.average - self.running) * kept
             self.as_of = now
-        return self.use
+        return self.average
+
+    def change(self, running: int, now: float) -> None:
+        self.at(now)
+        self.running += running
+
+
+@dataclass(slots=True)
+class _Tenant(Generic[T]):
+    usage: _Usage
+    first: _Heap[T] = field(default_factory=list)
+    following: _Heap[T] = field(default_factory=list)
+    speculative: _Heap[T] = field(default_factory=list)
+
+    @property
+    def heaps(self) -> tuple[_Heap[T], ...]:
+        return self.first, self.following, self.speculative
 
 
 class Schedule(Generic[T]):
@@ -103,6 +127,7 @@ class Schedule(Generic[T]):
         self._entries: dict[int, _Entry[T]] = {}
         self._retries: list[_Entry[T]] = []
         self._counter = 0
+        self._usage = _Usage(self.policy.memory, 0.0)  # of all tenants
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -147,7 +172,7 @@ class Schedule(Generic[T]):
     def refresh(self, now: float) -> None:
         """Ask all waiting work again when it is due."""
         for tenant in self._tenants.values():
-            for heap in (tenant.ordinary, tenant.speculative):
+            for heap in tenant.heaps:
                 heap[:] = [
                     (self._key(entry), entry.number, entry)
                     for _, _, entry in heap
@@ -166,37 +191,38 @@ class Schedule(Generic[T]):
         work = entry.work
         entry.is_waiting = False
         del self._entries[id(work)]
-        tenant = self._tenant(work.tenant, now)
-        tenant.used(now, self.policy.memory)
-        tenant.running += 1
+        self.take(work.tenant, now)
         return work
 
     def take(self, tenant: str, now: float) -> None:
-        """Count a slot that was lent without waiting."""
-        record = self._tenant(tenant, now)
-        record.used(now, self.policy.memory)
-        record.running += 1
+        """Count a slot that this tenant's work holds from now on."""
+        self._tenant(tenant, now).usage.change(1, now)
+        self._usage.change(1, now)
 
     def release(self, tenant: str, now: float) -> None:
         """A slot that this tenant's work held is free again."""
-        record = self._tenant(tenant, now)
-        record.used(now, self.policy.memory)
-        record.running -= 1
+        self._tenant(tenant, now).usage.change(-1, now)
+        self._usage.change(-1, now)
 
-    def may_run_at_once(self, tenant: str) -> bool:
+    def may_run_at_once(self, work: T, now: float) -> bool:
         """Nobody waits and the tenant is below its cap: new work need not be queued at all."""
-        record = self._tenants.get(tenant)
-        return not self._entries and (record is None or not self._is_capped(record))
+        if self._entries:
+            return False
+        record = self._tenants.get(work.tenant)
+        return record is None or not self._is_capped(record, work, now)
 
     def _tenant(self, name: str, now: float) -> _Tenant[T]:
         record = self._tenants.get(name)
         if record is None:
-            record = self._tenants[name] = _Tenant(as_of=now)
+            record = self._tenants[name] = _Tenant(_Usage(self.policy.memory, now))
         return record
 
     def _push(self, entry: _Entry[T], now: float) -> None:
         record = self._tenant(entry.work.tenant, now)
-        heap = record.speculative if entry.work.is_speculative else record.ordinary
+        if entry.work.is_speculative:
+            heap = record.speculative
+        else:
+            heap = record.first if entry.work.is_first else record.following
         heapq.heappush(heap, (self._key(entry), entry.number, entry))
 
     def _key(self, entry: _Entry[T]) -> float:
@@ -229,21 +255,22 @@ class Schedule(Generic[T]):
         found = []
         active = 0
         for name, record in list(self._tenants.items()):
-            ordinary, speculative = self._top(record.ordinary), self._top(record.speculative)
-            if ordinary or speculative or record.running:
+            tops = [top for heap in record.heaps if (top := self._top(heap)) is not None]
+            if tops or record.usage.running:
                 active += 1
-            elif record.used(now, self.policy.memory) < _FORGOTTEN:
+            elif record.usage.at(now) < _FORGOTTEN:
                 del self._tenants[name]
-            found += [(record, top) for top in (ordinary, speculative) if top is not None]
-        tops = [(record, top) for record, top in found if not self._is_capped(record)]
-        if not tops:
+            found += [
+                (record, *top) for top in tops if not self._is_capped(record, top[2].work, now)
+            ]
+        if not found:
             return None
         share = self.slots / active
         best: tuple[tuple[int, float, float, int], _Entry[T]] | None = None
-        for record, (key, number, entry) in tops:
+        for record, key, number, entry in found:
             penalty = 0.0
             if active > 1:
-                excess = record.used(now, self.policy.memory) / share - 1.0
+                excess = record.usage.at(now) / share - 1.0
                 penalty = self.policy.handicap * min(max(excess, 0.0), 4.0)
             rank = 2 * (key - now > self.policy.lead_limit) + entry.work.is_speculative
             order = (rank, max(key, now) + penalty, key, number)
@@ -251,6 +278,24 @@ class Schedule(Generic[T]):
                 best = order, entry
         return None if best is None else best[1]
 
-    def _is_capped(self, record: _Tenant[T]) -> bool:
-        limit = max(1, int(self.slots * self.policy.tenant_slots))
-        return len(self._tenants) > 1 and record.running >= limit
+    def _is_capped(self, record: _Tenant[T], work: T, now: float) -> bool:
+        """Does this tenant hold all the slots that it may, for work like this?"""
+        if len(self._tenants) < 2:
+            return False
+        others = self._usage.at(now) - record.usage.at(now)
+        limit = max(self.slots // 2, self.slots - _slots_for(others, self.policy.blocking), 1)
+        if not work.is_first:
+            limit = max(limit, int(self.slots * self.policy.tenant_slots))
+        return record.usage.running >= limit
+
+
+def _slots_for(load: float, blocking: float) -> int:
+    """How many slots ``load`` of them on average needs to find all taken in so many cases of one.
+
+    Erlang's loss formula, by its recursion: requests come by chance and do not wait.
+    """
+    slots, lost = 0, 1.0
+    while lost > blocking:
+        slots += 1
+        lost = load * lost / (slots + load * lost)
+    return slots

@@ -239,6 +239,7 @@ class Turn:
             due=lambda: due(segment),
             tenant=route.tenant,
             speculative=is_guess,
+            first=segment == 0,
             credit=CREDIT if route.is_batching else UNLIMITED,
         )
         self._reconsider()

@@ -105,7 +105,15 @@ class Job:
 
     __slots__ = (
         *("sink", "voice", "params", "seed", "due", "tenant", "deadline", "credit"),
-        *("is_speculative", "is_streaming", "is_text_ended", "number", "attempt", "state"),
+        *(
+            "is_speculative",
+            "is_first",
+            "is_streaming",
+            "is_text_ended",
+            "number",
+            "attempt",
+            "state",
+        ),
         *("blame", "delivered", "quiet", "active", "has_sounded", "submitted_at", "lent_at"),
         *("chars", "_pieces", "_part_start", "_part_offset", "_crc", "_words", "_spoken", "_wait"),
     )
@@ -121,6 +129,7 @@ class Job:
         due: Callable[[], float],
         tenant: str = "",
         speculative: bool = False,
+        first: bool = True,
         deadline: float | None = None,
         credit: int = UNLIMITED,
     ) -> None:
@@ -133,6 +142,7 @@ class Job:
         self.deadline = deadline
         self.credit = credit
         self.is_speculative = speculative
+        self.is_first = first
         self.is_streaming = text is None
         self.is_text_ended = text is not None
         self.number = 0

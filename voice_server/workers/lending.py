@@ -46,7 +46,7 @@ class Lending:
     def offer(self, job: Job, now: float, *, is_retry: bool = False) -> None:
         """Lend the job a slot, now or when its turn comes."""
         job.state = JobState.WAITING
-        is_next = self.free > 0 and not is_retry and self.waiting.may_run_at_once(job.tenant)
+        is_next = self.free > 0 and not is_retry and self.waiting.may_run_at_once(job, now)
         if is_next and (worker := self._worker_for(job)) is not None:
             self.waiting.take(job.tenant, now)
             self._give(job, worker, now)
