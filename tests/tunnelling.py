@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from voice_server.cli.relay import server_config
 from voice_server.config import Config, Limits, load_config
-from voice_server.core.tunnel import Encoding
+from voice_server.core.tunnel import Encoding, Link
 from voice_server.relay.agent import Agent, Dial
 from voice_server.relay.app import Relay
 
@@ -25,6 +25,12 @@ PATIENCE = 60.0
 API_KEY = "what clients show"
 BOX_KEY = "what the box and the relay know"
 Scope = dict[str, Any]
+
+
+def links(encoding: Encoding = "msgpack", salt: bytes = b"") -> tuple[Link, Link]:
+    """The relay's end of a link, and the box's."""
+    one, other = b"1" * 32 + salt, b"2" * 32 + salt
+    return Link(one, other, encoding), Link(other, one, encoding)
 
 
 class Wire:

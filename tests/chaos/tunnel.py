@@ -16,7 +16,7 @@ from tests.chaos.lines import Reached, count, line, p99
 from tests.end_to_end.hosts import two_hosts
 from tests.end_to_end.relayed import AUTHORISED, PATIENCE, box, pair, relay
 from tests.end_to_end.talking import Talk, talk
-from tests.unit.test_tunnel import links
+from tests.tunnelling import links
 from voice_server.core.tunnel import Encoding, TunnelBroken
 
 T = TypeVar("T")

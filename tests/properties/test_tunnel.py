@@ -8,7 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from tests.unit.test_tunnel import SOCKET, links
+from tests.tunnelling import links
+from tests.unit.test_tunnel import SOCKET
 from voice_server.core.tunnel import Encoding, Role, Session, TunnelBroken
 from voice_server.core.tunnel.codec import decode, encode
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake, RelayHandshake

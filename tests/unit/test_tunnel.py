@@ -1,4 +1,4 @@
-"""The tunnel's core: who is let in, what opens, what a new link goes on with."""
+"""The tunnel's sessions: what crosses, what a new link goes on with, what a peer may not do."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from typing import Any
 import pytest
 
 from tests.pages import page, section
+from tests.tunnelling import links
 from voice_server.core.tunnel import (
     MAX_FRAME,
     SUBPROTOCOLS,
     WINDOW,
     Encoding,
-    Link,
-    Refused,
     Role,
     Session,
     TunnelBroken,
 )
-from voice_server.core.tunnel.codec import decode, encode
-from voice_server.core.tunnel.handshake import NONE, BoxHandshake, RelayHandshake
 from voice_server.core.tunnel.records import FIELDS, MAX_RECORD, check
 from voice_server.core.tunnel.session import CHUNK, OUTAGE, PENDING
 
@@ -37,18 +34,20 @@ SCOPE: dict[str, Any] = {
 SOCKET = {**SCOPE, "type": "websocket", "method": None, "subprotocols": []}
 
 
-def links(encoding: Encoding = "msgpack", salt: bytes = b"") -> tuple[Link, Link]:
-    """The relay's end of a link, and the box's."""
-    one, other = b"1" * 32 + salt, b"2" * 32 + salt
-    return Link(one, other, encoding), Link(other, one, encoding)
-
-
 def linked(encoding: Encoding = "msgpack") -> tuple[Session, Session]:
     """A relay's session and its box's, on a link."""
     ends = Session(Role.RELAY, b"s"), Session(Role.BOX, b"s")
     for end, link in zip(ends, links(encoding), strict=True):
         end.link_up(link, 0)
     return ends
+
+
+def opened(scope: dict[str, Any] = SOCKET) -> tuple[Session, Session, int]:
+    """The two, and a stream that both know."""
+    relay, box = linked()
+    stream = relay.open(scope)
+    carry(relay, box)
+    return relay, box, stream
 
 
 def carry(sender: Session, receiver: Session) -> list[dict[str, Any]]:
@@ -59,6 +58,11 @@ def carry(sender: Session, receiver: Session) -> list[dict[str, Any]]:
     return records
 
 
+def say(session: Session, stream: int, data: bytes, times: int = 1) -> None:
+    for _ in range(times):
+        session.write(stream, {"type": "websocket.send", "bytes": data})
+
+
 def relink(relay: Session, box: Session, salt: bytes) -> None:
     relay.link_down()
     box.link_down()
@@ -66,143 +70,6 @@ def relink(relay: Session, box: Session, salt: bytes) -> None:
     relay_received = relay.received
     relay.link_up(mine, box.received)
     box.link_up(theirs, relay_received)
-
-
-# -- handshake -----------------------------------------------------------------------------------
-
-
-def shake(
-    key: str = "secret", keys: dict[str, tuple[str, ...]] | None = None, encoding: Encoding = "json"
-) -> tuple[Link, Link]:
-    relay = RelayHandshake(b"r" * 32, encoding)
-    box = BoxHandshake(b"b" * 32, "home", key, encoding)
-    answer = relay.check(
-        box.answer(relay.challenge(), NONE, 0), {"home": ("secret",)} if keys is None else keys
-    )
-    assert (answer.name, answer.session, answer.received) == ("home", NONE, 0)
-    welcome, relay_link = relay.welcome(b"session", 0)
-    session, received, box_link = box.finish(welcome)
-    assert (session, received) == (b"session", 0)
-    return relay_link, box_link
-
-
-@pytest.mark.parametrize("encoding", ["msgpack", "json"])
-def test_who_knows_the_key_of_the_box_is_let_in(encoding: Encoding) -> None:
-    relay, box = shake(encoding=encoding)
-    assert relay.open(box.seal({"ack": 1, "x": b"\x00\xff"})) == {"ack": 1, "x": b"\x00\xff"}
-    assert box.open(relay.seal({"ack": 2})) == {"ack": 2}
-
-
-@pytest.mark.parametrize(
-    ("key", "keys"),
-    [
-        ("guess", {"home": ("secret",)}),
-        ("secret", {"office": ("secret",)}),
-        ("secret", {"home": ()}),
-        ("secret", {}),
-        ("", {"home": ("secret",)}),
-    ],
-)
-def test_who_does_not_is_refused(key: str, keys: dict[str, tuple[str, ...]]) -> None:
-    with pytest.raises(Refused) as caught:
-        shake(key, keys)
-    assert caught.value.code == "unauthorized"
-
-
-def test_two_keys_are_good_while_one_replaces_the_other() -> None:
-    for key in ("old", "new"):
-        shake(key, {"home": ("old", "new")})
-
-
-def test_a_box_hears_why_it_is_refused() -> None:
-    relay, box = RelayHandshake(b"r" * 32, "json"), BoxHandshake(b"b" * 32, "home", "k", "json")
-    box.answer(relay.challenge(), NONE, 0)
-    with pytest.raises(Refused, match="taken") as caught:
-        box.finish(relay.refuse(Refused("name_taken", "it is taken")))
-    assert caught.value.code == "name_taken"
-
-
-def test_an_answer_to_another_challenge_proves_nothing() -> None:
-    box = BoxHandshake(b"b" * 32, "home", "secret", "msgpack")
-    recorded = box.answer(RelayHandshake(b"r" * 32, "msgpack").challenge(), NONE, 0)
-    with pytest.raises(Refused):
-        RelayHandshake(b"R" * 32, "msgpack").check(recorded, {"home": ("secret",)})
-
-
-def test_a_relay_that_does_not_know_the_key_is_not_believed() -> None:
-    relay, box = RelayHandshake(b"r" * 32, "json"), BoxHandshake(b"b" * 32, "home", "k", "json")
-    answer = box.answer(relay.challenge(), NONE, 0)
-    with pytest.raises(Refused):
-        relay.check(answer, {"home": ("other",)})
-    welcome, _ = relay.welcome(b"session", 0)
-    with pytest.raises(TunnelBroken, match="does not know the key"):
-        box.finish(welcome)
-
-
-@pytest.mark.parametrize(
-    "nonce", [b"", b"short", b"b" * 32], ids=["empty", "short", "the box's own"]
-)
-def test_a_relay_cannot_choose_a_challenge_that_was_answered_before(nonce: bytes) -> None:
-    box = BoxHandshake(b"b" * 32, "home", "k", "json")
-    with pytest.raises(TunnelBroken):
-        box.answer(RelayHandshake(nonce, "json").challenge(), NONE, 0)
-
-
-def test_another_protocol_names_the_remedy() -> None:
-    challenge = encode({"type": "challenge", "protocol": 9, "nonce": b"r" * 32}, "json")
-    with pytest.raises(TunnelBroken, match="same version"):
-        BoxHandshake(b"b" * 32, "home", "k", "json").answer(challenge, NONE, 0)
-
-
-@pytest.mark.parametrize("changed", ["session", "received", "name"])
-def test_nothing_of_an_answer_can_be_changed(changed: str) -> None:
-    relay = RelayHandshake(b"r" * 32, "json")
-    data = BoxHandshake(b"b" * 32, "home", "k", "json").answer(relay.challenge(), b"s", 5)
-    message = decode(data, "json")
-    message[changed] = {"session": b"t", "received": 6, "name": "hume"}[changed]
-    with pytest.raises(Refused):
-        relay.check(encode(message, "json"), {"home": ("k",), "hume": ("k",)})
-
-
-# -- link ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("encoding", ["msgpack", "json"])
-@pytest.mark.parametrize("mischief", ["twice", "left out", "moved", "back", "other link", "cut"])
-def test_what_is_not_the_next_frame_does_not_open(encoding: Encoding, mischief: str) -> None:
-    sender, receiver = links(encoding)
-    frames = [sender.seal({"ack": n}) for n in range(3)]
-    receiver.open(frames[0])
-    bad = {
-        "twice": frames[0],
-        "left out": frames[2],
-        "moved": frames[2],
-        "back": receiver.seal({"ack": 1}),
-        "other link": links(encoding, b"x")[0].seal({"ack": 1}),
-        "cut": frames[1][:-1],
-    }[mischief]
-    with pytest.raises(TunnelBroken):
-        receiver.open(bad)
-    with pytest.raises(TunnelBroken, match="broken"):
-        receiver.open(frames[1])
-
-
-def test_a_frame_of_the_other_encoding_does_not_open() -> None:
-    for encoding, frame in (("msgpack", "00" * 16 + "{}"), ("json", b"\0" * 20)):
-        with pytest.raises(TunnelBroken):
-            links(encoding)[1].open(frame)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xc1", b"\x90", b"[]", b'{"a": {"base64": "?"}}', b'{"a": {"base64": 1}}']
-)
-def test_bytes_that_are_no_message_are_one_error(data: bytes) -> None:
-    for encoding in ("msgpack", "json"):
-        with pytest.raises(TunnelBroken):
-            decode(data, encoding)  # type: ignore[arg-type]
-
-
-# -- session -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["msgpack", "json"])
@@ -223,9 +90,7 @@ def test_a_request_crosses_and_its_answer_comes_back(encoding: Encoding) -> None
 
 
 def test_a_long_body_goes_in_pieces_and_only_the_last_ends_it() -> None:
-    relay, box = linked()
-    stream = relay.open(SCOPE)
-    carry(relay, box)
+    relay, box, stream = opened(SCOPE)
     body = bytes(range(256)) * 300
     box.write(stream, {"type": "http.response.body", "body": body, "more_body": False})
     records = carry(box, relay)
@@ -234,19 +99,14 @@ def test_a_long_body_goes_in_pieces_and_only_the_last_ends_it() -> None:
     assert max(len(record["body"]) for record in records) == CHUNK
 
 
-def say(number: int, data: bytes) -> tuple[int, dict[str, Any]]:
-    return number, {"type": "websocket.send", "bytes": data}
-
-
 def test_a_reader_that_takes_nothing_holds_up_its_own_stream_alone() -> None:
     relay, box = linked()
     slow, quick = relay.open(SOCKET), relay.open(SOCKET)
     carry(relay, box)
-    for _ in range(2 * WINDOW // 8192):
-        box.write(*say(slow, bytes(8192)))
+    say(box, slow, bytes(8192), 2 * WINDOW // 8192)
     assert sum(len(record["bytes"]) for record in carry(box, relay)) == WINDOW
     assert not box.has_room(slow)
-    box.write(*say(quick, b"hello"))
+    say(box, quick, b"hello")
     [heard] = carry(box, relay)
     assert heard["stream"] == quick
     relay.taken(slow, WINDOW // 2)
@@ -258,20 +118,16 @@ def test_streams_take_turns() -> None:
     relay, box = linked()
     first, second = relay.open(SOCKET), relay.open(SOCKET)
     carry(relay, box)
-    for _ in range(5):
-        box.write(*say(first, bytes(6000)))
-    box.write(*say(second, b"token"))
+    say(box, first, bytes(6000), 5)
+    say(box, second, b"token")
     frame = box.next_frame()
     assert frame is not None
     assert {record["stream"] for record in relay.receive(frame)} == {first, second}
 
 
 def test_a_reset_overtakes_what_waits() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
-    for _ in range(2 * WINDOW // 8192):
-        box.write(*say(stream, bytes(8192)))
+    relay, box, stream = opened()
+    say(box, stream, bytes(8192), 2 * WINDOW // 8192)
     carry(box, relay)
     box.reset(stream, "over")
     assert [record["type"] for record in carry(box, relay)] == ["reset"]
@@ -279,24 +135,20 @@ def test_a_reset_overtakes_what_waits() -> None:
 
 
 def test_what_crosses_the_end_of_its_stream_is_dropped() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
+    relay, box, stream = opened()
     relay.reset(stream, "gone")
-    box.write(*say(stream, b"late"))
+    say(box, stream, b"late")
     assert carry(box, relay) == []
     carry(relay, box)
-    box.write(*say(stream, b"later"))
+    say(box, stream, b"later")
     assert box.next_frame() is None or carry(box, relay) == []
 
 
 def test_a_new_link_goes_on_where_the_old_one_broke_off() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
+    relay, box, stream = opened()
     heard = b""
     for number in range(40):
-        box.write(*say(stream, bytes([number]) * 100))
+        say(box, stream, bytes([number]) * 100)
         frame = box.next_frame()
         assert frame is not None
         if number % 7 == 3:
@@ -308,24 +160,20 @@ def test_a_new_link_goes_on_where_the_old_one_broke_off() -> None:
 
 
 def test_what_had_arrived_does_not_come_twice() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
-    box.write(*say(stream, b"once"))
+    relay, box, stream = opened()
+    say(box, stream, b"once")
     assert len(carry(box, relay)) == 1
     relink(relay, box, b"x")
     assert carry(box, relay) == []
 
 
 def test_without_a_link_more_may_wait_and_then_goes_by_the_window() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
+    relay, box, stream = opened()
     box.link_down()
     relay.link_down()
     written = 0
     while box.has_room(stream):
-        box.write(*say(stream, bytes(65_536)))
+        say(box, stream, bytes(65_536))
         written += 65_536
     assert written == OUTAGE > PENDING
     relink(relay, box, b"x")
@@ -341,11 +189,9 @@ def test_without_a_link_more_may_wait_and_then_goes_by_the_window() -> None:
 
 
 def test_frames_are_kept_until_they_are_acknowledged() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
+    relay, box, stream = opened()
     for _ in range(100):
-        box.write(*say(stream, b"x"))
+        say(box, stream, b"x")
         carry(box, relay)
         carry(relay, box)
     assert len(box._kept) < 40
@@ -358,10 +204,8 @@ def test_frames_are_kept_until_they_are_acknowledged() -> None:
 
 
 def test_a_goodbye_ends_the_session_before_anything_else() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
-    box.write(*say(stream, b"x"))
+    relay, box, stream = opened()
+    say(box, stream, b"x")
     box.bye("the server ends")
     frame = box.next_frame()
     assert frame is not None
@@ -439,22 +283,16 @@ def test_a_frame_that_does_not_fit_the_history_breaks_the_link(body: dict[str, A
 
 
 def test_more_than_the_window_breaks_the_link() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
+    relay, box, stream = opened()
     box._streams[stream].window = 10 * WINDOW
-    for _ in range(4):
-        box.write(*say(stream, bytes(MAX_RECORD)))
+    say(box, stream, bytes(MAX_RECORD), 4)
     with pytest.raises(TunnelBroken, match="window"):
         carry(box, relay)
 
 
 def test_empty_messages_do_not_pass_the_window_by() -> None:
-    relay, box = linked()
-    stream = relay.open(SOCKET)
-    carry(relay, box)
-    for _ in range(10_000):
-        box.write(*say(stream, b""))
+    relay, box, stream = opened()
+    say(box, stream, b"", 10_000)
     carry(box, relay)
     assert relay._streams[stream].unread <= WINDOW
     assert len(box._streams[stream].pending) > 5_000
