@@ -220,7 +220,7 @@ def test_a_cap_holds_even_when_slots_idle() -> None:
 
 
 def test_as_many_slots_are_kept_as_others_have_used() -> None:
-    """By Erlang's loss formula one in twenty finds 3 taken at a load of 0.9, and 2 at one of 0.3."""
+    """By Erlang's loss formula one in fifty finds 3 taken at a load of 0.6, and 2 at one of 0.22."""
     held = []
     for others in (0.01, 0.3, 0.85, 3.0, 8.0):
         schedule: Schedule[Waiter] = Schedule(SchedulePolicy(memory=1.0))
@@ -231,7 +231,7 @@ def test_as_many_slots_are_kept_as_others_have_used() -> None:
         for number in range(16):
             schedule.add(Waiter(str(number), tenant="greedy"), 0.0)
         held.append(len(order(schedule, 0.0)))
-    assert held == [15, 14, 13, 9, 8]
+    assert held == [15, 13, 12, 8, 8]
 
 
 def test_work_that_may_leave_a_gap_may_take_what_is_kept_from_first_sounds() -> None:

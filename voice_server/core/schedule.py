@@ -50,7 +50,7 @@ class SchedulePolicy:
 
     A slot is not taken back, so the next small request must find one free. While there are other
     tenants, or have been lately, so many slots are kept for them that they would find all of these
-    taken in one case of twenty (``blocking``), by how many they have used. What is kept is at most
+    taken in one case of fifty (``blocking``), by how many they have used. What is kept is at most
     half of all slots. With what is not the first of its turn, and may leave a gap if it is late, a
     tenant may hold ``tenant_slots`` of them.
     """
@@ -60,7 +60,7 @@ class SchedulePolicy:
     handicap: float = 0.5
     memory: float = 2.0
     tenant_slots: float = 0.75
-    blocking: float = 0.05
+    blocking: float = 0.02
 
 
 T = TypeVar("T", bound=Work)
