@@ -8,12 +8,13 @@ import numpy as np
 import package
 import torch
 import torch.nn.functional as F
-from checkpoint import choose_device, load
+from checkpoint import load
 from conditioning import Conditioning, Conditionings
 from options import Options, sampling_of
 from sampling import SPEECH_TOKENS, TOKENS_PER_SECOND, classic, turbo
 
 import voice_worker as vw
+from voice_worker.devices import choose_device
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from package import (
@@ -82,19 +81,3 @@ def find(model: str) -> tuple[str, Path]:
         if name not in OPTIONAL:
             locate(REPOSITORIES[kind], name, folder=folder)
     return kind, folder
-
-
-def choose_device(wanted: Any) -> str:
-    """auto, cpu or cuda. Raises BackendError ``bad_option`` or ``no_cuda``."""
-    has_cuda = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if has_cuda else "cpu"
-    if wanted not in ("cpu", "cuda"):
-        raise BackendError(f"device must be auto, cpu or cuda, not {wanted!r}", code="bad_option")
-    if wanted == "cuda" and not has_cuda:
-        raise BackendError(
-            "device cuda was asked for, but this torch sees no GPU; set device: cpu, or install"
-            " the backend where nvidia-smi lists one",
-            code="no_cuda",
-        )
-    return str(wanted)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voice_worker import BackendError
+from voice_worker.devices import choose_device
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Options:
 
     @classmethod
     def from_map(cls, options: Mapping[str, Any]) -> Options:
-        """Raises BackendError: bad_option, model_missing."""
+        """Raises BackendError: bad_option, model_missing, no_cuda."""
         if unknown := set(options) - set(cls.__dataclass_fields__):
             raise _bad(f"no option {min(unknown)!r}: {', '.join(cls.__dataclass_fields__)}")
         folder = options.get("model") and Path(str(options["model"])).expanduser()
@@ -35,13 +34,7 @@ class Options:
                 f"options.model names the folder {folder}, which is not there",
                 code="model_missing",
             )
-        device, threads = str(options.get("device", "auto")), options.get("threads", 1)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.partition(":")[0] not in ("cpu", "cuda"):
-            raise _bad(f"device must be auto, cpu or cuda, not {device!r:.40}")
-        if device != "cpu" and not torch.cuda.is_available():
-            raise _bad("torch finds no GPU here: set device: cpu")
+        device, threads = choose_device(options.get("device", "auto")), options.get("threads", 1)
         if type(threads) is not int or not 1 <= threads <= 64:
             raise _bad("threads must be a number from 1 to 64")
         return cls(folder or None, device, threads)

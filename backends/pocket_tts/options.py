@@ -11,6 +11,7 @@ import torch
 from languages import MODELS, tag_of
 
 from voice_worker import BackendError
+from voice_worker.devices import choose_device
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Options:
 
     @classmethod
     def from_map(cls, options: Mapping[str, Any]) -> Options:
-        """Raises BackendError ``bad_option`` that names the option and what was expected."""
+        """Raises BackendError ``bad_option`` or ``no_cuda``, with what was expected."""
         if unknown := set(options) - set(cls.__dataclass_fields__):
             raise _bad(f"no option {sorted(unknown)[0]!r}: {', '.join(cls.__dataclass_fields__)}")
         given = dict(options)
@@ -55,10 +56,7 @@ class Options:
             raise _bad("quantize must be true or false")
         if type(made.threads) is not int or not 1 <= made.threads <= 64:
             raise _bad("threads must be a number from 1 to 64")
-        if str(made.device).partition(":")[0] not in ("cpu", "cuda"):
-            raise _bad(f"device must be cpu or cuda, not {made.device!r:.40}")
-        if made.device != "cpu" and not torch.cuda.is_available():
-            raise _bad("torch finds no GPU here: set device: cpu")
+        made = replace(made, device=choose_device(made.device))
         if made.device != "cpu" and made.quantize:
             raise _bad("quantize works on the CPU only")
         if made.quantize is None:

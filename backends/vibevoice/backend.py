@@ -22,7 +22,7 @@ class VibeVoice(vw.Backend):
         chosen = Options.from_map(options)
         torch.set_num_threads(chosen.threads)
         self.style = chosen.style
-        self.model = load(chosen.model, chosen.torch_device, chosen.dtype)
+        self.model = load(chosen.model, torch.device(chosen.device), chosen.dtype)
         self.voices = Voices(self.model)
         # The first call of every layer costs several times the next one.
         next(speak(self.model, None, WARM_UP, 0, self.style), None)

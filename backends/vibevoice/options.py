@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from model import REPO
 from speech import Style
 
 from voice_worker import BackendError
+from voice_worker.devices import choose_device
 
 DTYPES = ("auto", "float32", "bfloat16")
 # name: lowest, highest. What a connection's ``opts`` may say, too.
@@ -45,16 +45,7 @@ class Options:
             raise _bad("threads must be a number from 1 to 64")
         if made.dtype not in DTYPES:
             raise _bad(f"dtype must be auto, float32 or bfloat16, not {made.dtype!r:.40}")
-        if made.device not in ("auto", "cpu", "cuda"):
-            raise _bad(f"device must be auto, cpu or cuda, not {made.device!r:.40}")
-        if made.device == "cuda" and not torch.cuda.is_available():
-            raise BackendError("torch finds no GPU here: set device: cpu", code="no_cuda")
-        return made
-
-    @property
-    def torch_device(self) -> torch.device:
-        has_cuda = torch.cuda.is_available()
-        return torch.device(self.device if self.device != "auto" else "cuda" if has_cuda else "cpu")
+        return replace(made, device=choose_device(made.device))
 
 
 def styled(style: Style, params: Mapping[str, Any]) -> Style:

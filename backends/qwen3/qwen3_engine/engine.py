@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from voice_worker.backend import BackendError, Voice
+from voice_worker.devices import choose_device
 
 from . import loading
 from .codec import Codec
@@ -134,7 +135,7 @@ class Engine:
     def load(cls, options: EngineOptions) -> Engine:
         """Find, check and load the model, and capture its graphs. Raises BackendError."""
         torch.set_num_threads(options.threads)
-        device = loading.choose_device(options.device)
+        device = torch.device(choose_device(options.device))
         dtype = loading.choose_dtype(options.dtype, device)
         checkpoint = loading.inspect(loading.locate(options.model))
         loading.check_memory(checkpoint, device, dtype)

@@ -1,4 +1,4 @@
-"""Finds a checkpoint, checks it, chooses device and dtype, and loads it with the package.
+"""Finds a checkpoint, checks it, chooses a dtype, and loads it with the package.
 
 Every refusal is a BackendError that names the file or setting and the remedy.
 """
@@ -134,30 +134,6 @@ def _check_tokenizer(directory: Path) -> None:
     # Every prompt begins with this word, which the model knows as one token.
     if len(ids) != 1:
         raise _incomplete(f"merges.txt of {directory} is cut short; fetch it again")
-
-
-def choose_device(wanted: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N. Raises BackendError ``no_cuda`` or ``bad_option``."""
-    if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    name, _, index = wanted.partition(":")
-    if name not in ("cpu", "cuda") or (index and not (name == "cuda" and index.isdecimal())):
-        raise BackendError(f"device must be auto, cpu or cuda:N, not {wanted!r}", code="bad_option")
-    if name == "cpu":
-        return torch.device("cpu")
-    number = int(index or 0)
-    if not torch.cuda.is_available():
-        raise BackendError(
-            f"device {wanted} was asked for, but this torch sees no CUDA device; set device: cpu, "
-            "or install the backend where nvidia-smi lists a GPU",
-            code="no_cuda",
-        )
-    if number >= torch.cuda.device_count():
-        raise BackendError(
-            f"device {wanted} was asked for; this machine has {torch.cuda.device_count()} of them",
-            code="no_cuda",
-        )
-    return torch.device("cuda", number)
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
