@@ -59,6 +59,16 @@ def snapshot(repo: str, is_complete: Callable[[Path], bool], revision: str | Non
     return folder if is_complete(folder) else _fetched(f"all of {repo}", repo, download)
 
 
+def damaged(folder: Path, repo: str, cause: Exception, files: str = "it") -> BackendError:
+    """The error of a model in ``folder`` that is there and does not load; ``files``: fetch them."""
+    said = str(cause).strip().splitlines() or [type(cause).__name__]
+    return BackendError(
+        f"the model in {folder} cannot be loaded ({said[0]:.300}): fetch {files} again with"
+        f" `hf download {repo} --local-dir FOLDER`",
+        code="model_incomplete",
+    )
+
+
 def _fetched(what: str, wanted: str, download: Callable[[], str]) -> Path:
     errors = importlib.import_module("huggingface_hub.errors")
     if importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE:

@@ -16,7 +16,7 @@ from package import (
 from safetensors import SafetensorError
 
 from voice_worker.backend import BackendError
-from voice_worker.hub import locate
+from voice_worker.hub import damaged, locate
 
 REPOSITORIES = {"turbo": TURBO_REPO, "classic": CLASSIC_REPO}
 FILES = {
@@ -56,12 +56,7 @@ def load(model: str, device: str) -> Model:
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as exc:
-        said = str(exc).strip().splitlines() or [type(exc).__name__]
-        raise BackendError(
-            f"the weights in {folder} cannot be loaded ({said[0][:300]}): fetch them again with"
-            f" `hf download {REPOSITORIES[kind]} --local-dir FOLDER`",
-            code="model_incomplete",
-        ) from exc
+        raise damaged(folder, REPOSITORIES[kind], exc) from exc
 
 
 def find(model: str) -> tuple[str, Path]:

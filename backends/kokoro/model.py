@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from kokoro import KModel
 
-from voice_worker import BackendError
-from voice_worker.hub import locate
+from voice_worker.hub import damaged, locate
 
 REPO = "hexgrad/Kokoro-82M"
 # The commit that these file names and voices belong to is the newest one of version 1.0.
@@ -35,12 +34,7 @@ def load_model(folder: Path | None, device: str) -> KModel:
         *(OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, AssertionError),
         *(RuntimeError, pickle.UnpicklingError, json.JSONDecodeError),
     ) as exc:
-        said = str(exc).strip().splitlines() or [type(exc).__name__]
-        raise BackendError(
-            f"the model in {weights.parent} cannot be loaded ({said[0]:.300}): fetch {CONFIG} and"
-            f" {WEIGHTS} again with `hf download {REPO} --local-dir FOLDER`",
-            code="model_incomplete",
-        ) from exc
+        raise damaged(weights.parent, REPO, exc, f"{CONFIG} and {WEIGHTS}") from exc
 
 
 def _check(model: KModel, weights: Path) -> None:

@@ -44,12 +44,7 @@ def load(model: str, device: torch.device, dtype: str = "auto") -> Model:
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
-        said = str(exc).strip().splitlines() or [type(exc).__name__]
-        raise BackendError(
-            f"the model in {folder} cannot be loaded ({said[0]:.300}): fetch it again with"
-            f" `hf download {REPO} --local-dir FOLDER`",
-            code="model_incomplete",
-        ) from exc
+        raise hub.damaged(folder, REPO, exc) from exc
 
 
 def find(model: str) -> Path:
