@@ -14,7 +14,8 @@ from voice_server.core.delivery import Frame
 from voice_server.core.errors import ProtocolMistake, RequestError, VoiceServerError
 from voice_server.core.session import Phase
 from voice_server.speech.output import Output
-from voice_server.speech.turn import Route, Turn
+from voice_server.speech.route import Route
+from voice_server.speech.turn import Turn
 
 if TYPE_CHECKING:
     from voice_server.speech.service import SpeechService

@@ -29,7 +29,7 @@ from voice_server.core.errors import (
 )
 from voice_server.speech.context import Context
 from voice_server.speech.output import Output
-from voice_server.speech.turn import Route
+from voice_server.speech.route import Route
 
 if TYPE_CHECKING:
     from voice_server.speech.service import SpeechService

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, MutableMapping
 from typing import Any
 
@@ -27,9 +26,7 @@ from voice_server.core.errors import (
     UnknownVoice,
     VoiceServerError,
 )
-from voice_server.core.events import TurnOptions
 from voice_server.core.expectations import suggest
-from voice_server.core.options import job_params
 from voice_server.core.voices import owners
 from voice_server.speech.conversation import (
     Channel,
@@ -39,8 +36,9 @@ from voice_server.speech.conversation import (
 )
 from voice_server.speech.metrics import Metrics
 from voice_server.speech.parking import Parking
+from voice_server.speech.route import Route, find_route
 from voice_server.speech.tracing import Tracing
-from voice_server.speech.turn import Route, Turn
+from voice_server.speech.turn import Turn
 from voice_server.storage.catalogue import Catalogue
 from voice_server.workers.pool import WorkerPool
 from voice_worker.backend import BackendInfo
@@ -50,7 +48,6 @@ logger = logging.getLogger(__name__)
 READY_TIMEOUT = 20.0  # a client that comes before the workers are warm waits this long
 SWEEP = 0.1
 FED_AT_ONCE = 1_000  # characters, between which other turns get a word in
-MAX_DELAY = 3.0  # seconds of silence from the model after which what is buffered is spoken
 
 
 class SpeechService:
@@ -131,60 +128,18 @@ class SpeechService:
         """
         backend, pool = self.pool(asked.backend)
         info = pool.info or await self.info(backend)
-        config = self.config.backend(backend)
-        try:
-            voice = self.catalogue.resolve(
-                asked.voice, backend, info, default=config.voice, aliases=config.aliases
-            )
-        except UnknownVoice as exc:
-            infos = {name: pool.info for name, pool in self.pools.items() if pool.info}
-            raise UnknownVoice(f"{exc}{owners(asked.voice, infos)}", code=exc.code) from None
-        params = job_params(asked, backend, info)
         if not info.normalizes:
             # Its first use for a language reads grammars, for up to two seconds.
             from voice_server.core.text.normalisation import prepare
 
             await asyncio.to_thread(prepare, asked.language or "en")
-        limits = self.limits
-
-        def cast(name: str) -> dict[str, Any] | None:
-            try:
-                return self.catalogue.resolve(name, backend, info, aliases=config.aliases)
-            except UnknownVoice:
-                return None
-
-        options = TurnOptions(
-            streams_text=info.streams_text,
-            word_timing=info.word_timing,
-            normalizes=info.normalizes,
-            tags=info.tags,
-            cast=cast if info.dialogue else None,
-            language=asked.language,
-            ssml=bool(asked.opts.get("ssml")) and "ssml" in info.options,
-            timestamps=asked.timestamps,
-            words_first=asked.words_first,
-            is_extended=asked.is_extended,
-            max_delay=MAX_DELAY if asked.max_delay is None else asked.max_delay,
-            max_segment_chars=limits.max_segment_chars,
-            max_turn_chars=limits.max_turn_chars,
-            job_chars=info.max_chars,
-        )
-        return Route(
-            backend=backend,
-            pool=pool,
-            voice=voice,
-            catalogue_version=self.catalogue.version,
-            voice_name=asked.voice or config.voice or info.default_speaker or "",
-            params=params,
-            options=options,
-            seed=secrets.randbits(31) if asked.seed is None else asked.seed,
-            tenant=tenant,
-            door=door,
-            lead_limit=limits.lead_limit,
-            # Not those of this moment: a worker that has just died is back in a moment.
-            slots=pool.size * info.slots,
-            is_batching=info.streams_text or info.slots > 1,
-        )
+        try:
+            return find_route(
+                asked, tenant, door, pool, info, config=self.config, catalogue=self.catalogue
+            )
+        except UnknownVoice as exc:
+            infos = {name: pool.info for name, pool in self.pools.items() if pool.info}
+            raise UnknownVoice(f"{exc}{owners(asked.voice, infos)}", code=exc.code) from None
 
     async def info(self, backend: str) -> BackendInfo:
         """What a running backend can do. Waits a little for its workers; raises NotReady."""
@@ -211,6 +166,7 @@ class SpeechService:
             raise Draining("the server is going away; connect again in a moment")
         if is_live:
             self._admit(route)
+            route = route.for_listener()
         tracing = self.tracing
         trace = None if tracing is None else tracing.begin(route.backend, route.door)
         turn = Turn(route, on_output, starts_at=starts_at, trace=trace)

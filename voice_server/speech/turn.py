@@ -20,33 +20,14 @@ from voice_server.core.delivery import Frame
 from voice_server.core.errors import VoiceServerError
 from voice_server.core.playback import SAMPLE_RATE
 from voice_server.core.session import SpeechSession
+from voice_server.speech.route import Route
 from voice_server.speech.tracing import TurnTrace
 from voice_server.workers.job import UNLIMITED, Job
-from voice_server.workers.pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
 # Samples that a job of a backend with several slots may be ahead of what was sent: two seconds.
 CREDIT = 2 * SAMPLE_RATE
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a turn is spoken and how: everything that its configuration was resolved to."""
-
-    backend: str
-    pool: WorkerPool
-    voice: dict[str, Any]
-    voice_name: str
-    params: dict[str, Any]
-    options: e.TurnOptions
-    seed: int
-    tenant: str = ""
-    door: str = "local"  # by which its text came in
-    lead_limit: float = 10.0
-    slots: int = 1
-    is_batching: bool = False  # its workers run several jobs at once, on credit
-    catalogue_version: int = 0  # at which its voice was found
 
 
 class _Sink:
