@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-HERE = Path(__file__).resolve().parent
+from tests.engines.environment import uncollected
 
-# The server's own environment has no torch, and never will: nothing here is for it.
-IS_HERE = bool(find_spec("torch") and find_spec("chatterbox"))
-collect_ignore_glob = ["tiny/*"] if IS_HERE else ["test_*.py", "tiny/*"]
-
-for folder in (ROOT, ROOT / "backends" / "chatterbox", HERE):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+collect_ignore_glob = ["tiny/*", *uncollected("chatterbox")]
 
 
 @pytest.fixture(scope="session")

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-HERE = Path(__file__).resolve().parent
+from tests.engines.environment import uncollected
 
-# The server's own environment has no torch, and never will: nothing here is for it.
-collect_ignore_glob = [] if find_spec("torch") and find_spec("pocket_tts") else ["test_*.py"]
-
-for folder in (ROOT, ROOT / "backends" / "pocket_tts", HERE):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+collect_ignore_glob = uncollected("pocket_tts")
 
 
 @pytest.fixture(scope="session")
