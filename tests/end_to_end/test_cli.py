@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,6 +203,19 @@ def test_every_command_explains_itself(
     shown = capsys.readouterr().out
     assert "Usage: " in shown
     assert "--help" in shown
+
+
+@pytest.mark.parametrize("command", ["", "serve"])
+def test_the_version_is_told_even_beside_other_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    argv = ["cli.py", *command.split(), "--version", "--backend", "nonesuch"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"Voice Server {project['version']}\n"
 
 
 def test_backends_are_listed_with_their_state(tmp_path: Path) -> None:

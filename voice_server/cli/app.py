@@ -19,7 +19,7 @@ from voice_server.cli import (
     settings,
     voices,
 )
-from voice_server.cli.console import errors_told, parse_option
+from voice_server.cli.console import Version, errors_told, parse_option
 
 EPILOG = """\
 Examples:
@@ -102,6 +102,7 @@ def root(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show the log of the engine's workers.")
     ] = False,
+    _version: Version = False,
 ) -> None:  # fmt: skip
     """Speak from the command line with the real engines, and look after them."""
     if context.invoked_subcommand:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voice_server.cli.console import errors_told
+from voice_server.cli.console import Version, errors_told
 from voice_server.core.errors import ConfigError, VoiceServerError
 from voice_server.storage.ownership import owned
 
@@ -56,6 +56,7 @@ def serve(
         str | None,
         typer.Option(metavar="URL", help="Relay to dial, such as wss://relay.example.com."),
     ] = None,
+    _version: Version = False,
 ) -> None:
     """Run the speech server: tokens in, speech out, at ws://HOST:PORT/stream-tokens.
 
