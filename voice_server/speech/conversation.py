@@ -20,13 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from voice_server.audio.encode import make_encoder
 from voice_server.core import wire
-from voice_server.core.errors import (
-    ProtocolMistake,
-    RateLimited,
-    RequestError,
-    TooLarge,
-    VoiceServerError,
-)
+from voice_server.core.errors import ProtocolMistake, RequestError, VoiceServerError
+from voice_server.speech.budget import Budget
 from voice_server.speech.context import Context
 from voice_server.speech.output import Output
 from voice_server.speech.route import Route
@@ -87,8 +82,8 @@ class Conversation:
         self._closing: tuple[int, str] | None = None
         self._resume: wire.Resume | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # of the socket it has just now
-        self._budget = float(self._limits.messages_burst)
-        self._budget_at = self._active_at = self._loop.time()
+        self._active_at = self._loop.time()
+        self._budget = Budget(service.limits, self._active_at)
         self._sending_since: float | None = None
 
     # -- one socket ------------------------------------------------------------------------------
@@ -119,7 +114,8 @@ class Conversation:
             while self._closing is None and self._resume is None:
                 for _ in range(_MESSAGES_AT_ONCE):
                     raw = await channel.receive()
-                    self._charge(raw)
+                    self._active_at = self._loop.time()
+                    self._budget.charge(raw, self._active_at)
                     name, events = wire.parse(raw)
                     for event in events:
                         await self._take(name, event)
@@ -174,22 +170,6 @@ class Conversation:
             if message is not None:
                 return message
         return None
-
-    def _charge(self, raw: str) -> None:
-        """Make the client pay for a message, before it is looked at."""
-        now = self._active_at = self._loop.time()
-        limits = self._limits
-        # A character has at most four bytes: most messages need not be encoded to be measured.
-        if len(raw) * 4 > limits.max_message_bytes < len(raw.encode("utf-8", "surrogatepass")):
-            raise TooLarge(f"a message has at most {limits.max_message_bytes} bytes; send less")
-        earned = (now - self._budget_at) * limits.messages_per_second
-        self._budget = min(float(limits.messages_burst), self._budget + earned) - 1
-        self._budget_at = now
-        if self._budget < 0:
-            raise RateLimited(
-                f"more than {limits.messages_per_second} messages a second; "
-                "put more text into each token message"
-            )
 
     # -- what the client says --------------------------------------------------------------------
 
