@@ -31,7 +31,7 @@ _KAISER_BETA = 7.0
 _GROUP = 32
 _FINEST_BLOCK = 640
 _PHASES = 1024
-_AT_ONCE = 8192  # inputs; keeps the arrays in the processor's cache
+_AT_ONCE = 16_384  # inputs: long products are quicker, and the arrays still fit a cache
 
 
 def to_pcm(samples: npt.NDArray[Any]) -> bytes:
