@@ -126,6 +126,20 @@ async def test_a_bad_file_is_named_with_its_reason_and_disturbs_no_other(
         assert str(folder / "text.mp3") not in catalogue.problems
 
 
+async def test_a_transcript_that_cannot_be_read_costs_no_voice(tmp_path: Path) -> None:
+    folder = tmp_path / "voice_samples"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.wav").write_bytes(wav())
+    # It is a file, and whoever reads it gets an error, the superuser too.
+    (folder / "b.txt").symlink_to("/proc/self/mem")
+    async with watched(tmp_path) as (_, catalogue):
+        assert {v.id for v in catalogue.voices()} == {"a", "b", "c"}
+        assert catalogue.get("b").samples[0].transcript is None
+        [problem] = catalogue.problems.values()
+        assert (Path(problem.path).name, problem.code) == ("b.txt", "unreadable")
+
+
 async def test_a_file_that_is_copied_slowly_becomes_a_voice_once_it_is_whole(
     tmp_path: Path,
 ) -> None:

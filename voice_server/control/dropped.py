@@ -209,6 +209,11 @@ class DroppedVoices:
         except VoiceServerError as exc:
             transcript = None
             made.problem = Problem(str(path.with_suffix(".txt")), str(exc), exc.code)
+        except OSError as exc:
+            transcript = None
+            made.problem = Problem(
+                str(path.with_suffix(".txt")), f"it cannot be read: {exc.strerror}", "unreadable"
+            )
         try:
             prepared, _ = prepare_sample(path, transcript, self._limits)
             wav = self._cache / f"{prepared.sha256[:32]}.wav"
