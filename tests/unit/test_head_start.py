@@ -39,8 +39,9 @@ def samples(items: list[Any]) -> int:
 
 def begin() -> tuple[Turn, asyncio.Event]:
     wake = asyncio.Event()
-    route = Route("x", Pool(), {}, "", {}, e.TurnOptions(), 0)  # type: ignore[arg-type]
-    turn = Turn(route, wake.set)
+    options = e.TurnOptions()
+    route = Route("x", Pool(), {}, "", {}, options, options, 0)  # type: ignore[arg-type]
+    turn = Turn(route, options, wake.set)
     turn.post(Token("A sentence that is ready at once."))
     turn.post(Done())
     return turn, wake

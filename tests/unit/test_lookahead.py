@@ -27,8 +27,9 @@ def begun(commands: list[e.Command]) -> list[int]:
 
 def options_for(rtf: float | None) -> e.TurnOptions:
     pool: Pool = Pool(rtf)
-    route = Route("x", pool, {}, "", {}, e.TurnOptions(), 0)  # type: ignore[arg-type]
-    return route.for_listener().options
+    options, quick = e.TurnOptions(), e.TurnOptions(lookahead=1, backlog=QUICK_BACKLOG)
+    route = Route("x", pool, {}, "", {}, options, quick, 0)  # type: ignore[arg-type]
+    return route.options_for_listener()
 
 
 def begin(session: SpeechSession) -> list[int]:

@@ -320,12 +320,14 @@ class Conversation:
     async def resume(self, channel: Channel, samples: int) -> None:
         """Go on, on another socket, after ``samples`` samples. Raises ResumeFailed."""
         replay = self._output.since(samples)
-        if self._channel is not None:
-            # The old socket is half open: nobody will miss it.
-            self._channel, tasks = None, self._tasks
-            for task in tasks:
+        # The old socket is half open: nobody will miss it.
+        was_served, self._channel = self._channel is not None, channel
+        if was_served:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=1.0)
+            if self._channel is not channel:
+                return  # the client has come by yet another socket meanwhile
         characters = sum(context.characters for context in self._contexts.values())
         resumed = {"type": "resumed", "session": self.session, "samples": samples}
         first = self._output.message(None, {**resumed, "characters": characters})

@@ -32,6 +32,7 @@ class Route:
     voice_name: str
     params: dict[str, Any]
     options: TurnOptions
+    options_when_quick: TurnOptions
     seed: int
     tenant: str = ""
     door: str = "local"  # by which its text came in
@@ -40,13 +41,10 @@ class Route:
     is_batching: bool = False  # its workers run several jobs at once, on credit
     catalogue_version: int = 0  # at which its voice was found
 
-    def for_listener(self) -> Route:
-        """As it is for somebody who listens while the turn is made, by what the pool is now."""
+    def options_for_listener(self) -> TurnOptions:
+        """For somebody who listens while the turn is made: by how quick the pool is now."""
         rtf = self.pool.capacity().rtf
-        if rtf is None or rtf >= QUICK_RTF:
-            return self
-        options = replace(self.options, lookahead=1, backlog=QUICK_BACKLOG)
-        return replace(self, options=options)
+        return self.options if rtf is None or rtf >= QUICK_RTF else self.options_when_quick
 
 
 def find_route(
@@ -94,6 +92,7 @@ def find_route(
         voice_name=asked.voice or own.voice or info.default_speaker or "",
         params=job_params(asked, backend, info),
         options=options,
+        options_when_quick=replace(options, lookahead=1, backlog=QUICK_BACKLOG),
         seed=secrets.randbits(31) if asked.seed is None else asked.seed,
         tenant=tenant,
         door=door,

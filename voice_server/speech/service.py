@@ -166,10 +166,10 @@ class SpeechService:
             raise Draining("the server is going away; connect again in a moment")
         if is_live:
             self._admit(route)
-            route = route.for_listener()
         tracing = self.tracing
         trace = None if tracing is None else tracing.begin(route.backend, route.door)
-        turn = Turn(route, on_output, starts_at=starts_at, trace=trace)
+        options = route.options_for_listener() if is_live else route.options
+        turn = Turn(route, options, on_output, starts_at=starts_at, trace=trace)
         self.catalogue.borrowed.borrow(route.voice)
         self._turns.add(turn)
         self.metrics.active.labels(route.backend).inc()

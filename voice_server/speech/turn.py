@@ -76,6 +76,7 @@ class Turn:
     def __init__(
         self,
         route: Route,
+        options: e.TurnOptions,
         on_output: Callable[[], None],
         *,
         starts_at: float = 0.0,
@@ -83,7 +84,7 @@ class Turn:
     ) -> None:
         self.route = route
         self.trace = trace
-        self.session = SpeechSession(route.options, starts_at=starts_at)
+        self.session = SpeechSession(options, starts_at=starts_at)
         self.error: VoiceServerError | None = None
         self._on_output = on_output
         self._loop = asyncio.get_running_loop()
