@@ -73,6 +73,10 @@ def test_numbers_in_env_become_text(tmp_path: Path) -> None:
         ("gap_timeout: .nan", "backends.espeak.gap_timeout › expected a number > 0, got nan"),
         ("aliases: [a]", "backends.espeak.aliases › expected a map, got ['a']"),
         ("aliases: {a: 1}", "backends.espeak.aliases.a › expected text, got 1"),
+        ("env: {'A=B': x}", "backends.espeak.env.A=B › expected the name of a variable"),
+        ('env: {"": x}', "expected the name of a variable"),
+        ('env: {A: "x\\0"}', "backends.espeak.env.A › expected text without NUL"),
+        ("env: {1: x}", "backends.espeak.env.1 › expected a name, in quotes"),
         ("env: {A: yes}", "backends.espeak.env.A › expected text, got True"),
         ("memory_limit_mb: -1", "memory_limit_mb › expected an integer ≥ 1, got -1"),
         ("python_version: 3.12", "python_version › expected text like"),
@@ -102,6 +106,7 @@ def test_a_mistake_in_an_entry_is_told_by_file_key_and_expectation(
         ("default: a\nbackends: {../a: }", "expected a name of a-z"),
         ("default: a\nbackends: {a: 7}", "backends.a › expected a map, got 7"),
         ("default: [", "line 1"),
+        (f"default: {'[' * 5000}", "too deeply"),
         ("default: !!python/object/apply:os.system [ls]", "line 1"),
     ],
 )
@@ -114,6 +119,17 @@ def test_a_file_that_makes_no_sense_is_told_where(tmp_path: Path, text: str, tol
 def test_two_mistakes_are_two_lines(tmp_path: Path) -> None:
     message = mistake(tmp_path, "default: a\nbackends: {a: {workers: x, voice: 1}}")
     assert len(message.splitlines()) == 2
+
+
+def test_a_limit_whose_name_is_a_number_is_a_warning(tmp_path: Path) -> None:
+    found = config(tmp_path, YAML + "server: {limits: {5: 6, max_contexts: 2}}\n")
+    assert found.limits.max_contexts == 2
+    assert [line for line in found.warnings if "server.limits.5 › unknown setting" in line]
+
+
+def test_off_is_no_limit_of_the_relay_in_the_file_too(tmp_path: Path) -> None:
+    found = config(tmp_path, YAML + "server: {relay_key_rate: off, relay_wrong_keys: 5/second}\n")
+    assert (found.settings.relay_key_rate, found.settings.relay_wrong_keys) == ("off", "5/second")
 
 
 def test_a_file_that_is_missing_or_not_text_is_told(tmp_path: Path) -> None:

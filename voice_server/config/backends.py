@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,12 +29,26 @@ def _number_as_text(value: object) -> object:
     return str(value) if is_number else value
 
 
+def _env_name(value: str) -> str:
+    # What the operating system refuses would end the server when it starts a worker.
+    if not value or "=" in value or "\0" in value:
+        raise ValueError("expected the name of a variable, without '='")
+    return value
+
+
+def _env_value(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("expected text without NUL")
+    return value
+
+
 def _not_none(value: object) -> object:
     # A key with nothing after it is None in YAML, and means empty.
     return {} if value is None else value
 
 
-EnvValue = Annotated[str, BeforeValidator(_number_as_text)]
+EnvName = Annotated[str, AfterValidator(_env_name)]
+EnvValue = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_env_value)]
 YamlInt = Annotated[int, Field(ge=1, strict=True)]
 YamlBool = Annotated[bool, Field(strict=True)]
 
@@ -67,7 +82,7 @@ class BackendConfig(BaseModel):
     options: Annotated[dict[str, Any], BeforeValidator(_not_none)] = Field(
         default_factory=dict, description="Handed to the backend's load()."
     )
-    env: Annotated[dict[str, EnvValue], BeforeValidator(_not_none)] = Field(
+    env: Annotated[dict[EnvName, EnvValue], BeforeValidator(_not_none)] = Field(
         default_factory=dict, description="Environment variables of its workers."
     )
     voice: str | None = Field(default=None, description="Voice used when the client names none.")
@@ -131,6 +146,8 @@ def load_backends(path: Path) -> BackendsFile:
         raise ConfigError(f"{path.name} › {where}{exc.problem or exc.context}") from None
     except yaml.YAMLError as exc:
         raise ConfigError(f"{path.name} › {exc}") from None
+    except RecursionError:
+        raise ConfigError(f"{path.name} › brackets stand in one another too deeply") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path.name} › expected the keys default and backends, got {data!r:.40}")
     try:

@@ -144,7 +144,7 @@ def _settings_of_file(
     if isinstance(limits := found.get("limits"), dict):
         known_limits = set(Limits.model_fields)
         unknown += [
-            (f"limits.{key}", suggest(key, known_limits))
+            (f"limits.{key}", suggest(str(key), known_limits))
             for key in limits
             if key not in known_limits
         ]

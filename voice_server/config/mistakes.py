@@ -27,6 +27,8 @@ def explain(
                 problem = "this key is missing"
             case "value_error":
                 problem = str(item["ctx"]["error"])
+            case "string_type" if is_key:
+                problem = "expected a name, in quotes where YAML takes it for a number or a date"
             case _ if is_key:
                 problem = "expected a name of a-z, 0-9, - and _, beginning with a letter"
             case _:

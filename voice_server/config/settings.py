@@ -110,6 +110,8 @@ def _secret(value: object) -> object:
 
 
 def _rate(value: object) -> object:
+    if value is False:  # YAML's reading of `off`
+        return "off"
     if isinstance(value, str) and re.fullmatch(r"off|[1-9]\d{0,8}/(second|minute|hour|day)", value):
         return value
     raise ValueError(f"expected such as 60/minute or 5/second, or off, got {value!r:.60}")
