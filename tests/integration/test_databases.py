@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration import postgresql
 from tests.stored import WAV, new, voice
-from voice_server.core.errors import Conflict, NotFound
+from voice_server.core.errors import ConfigError, Conflict, NotFound
 from voice_server.storage import database as database_module
 from voice_server.storage.catalogue import Catalogue
 from voice_server.storage.database import HEAD, Database, sqlite_url
@@ -150,6 +150,14 @@ async def test_the_migrations_make_the_same_tables_and_take_them_away(url: str) 
     async with database.write() as connection:
         await connection.run_sync(up_and_down)
     await database.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///voices.db", "nonsense", "nosuch://host/voices"])
+async def test_an_address_that_no_asyncio_driver_reads_is_a_mistake_of_the_settings(
+    url: str,
+) -> None:
+    with pytest.raises(ConfigError, match="database_url › a SQLAlchemy URL with an asyncio driver"):
+        await Database(url).open()
 
 
 async def test_voices_are_equal_whichever_database_holds_them(url: str, tmp_path: Path) -> None:

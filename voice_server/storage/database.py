@@ -116,12 +116,12 @@ def _refusal(exc: BaseException, engine: AsyncEngine) -> VoiceServerError | None
 
 def _engine(url: str) -> AsyncEngine:
     import sqlalchemy
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.exc import ArgumentError, InvalidRequestError
     from sqlalchemy.ext.asyncio import create_async_engine
 
     try:
         engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    except (ArgumentError, NoSuchModuleError) as exc:
+    except (ArgumentError, InvalidRequestError) as exc:
         raise ValueError(str(exc)) from exc
 
     if engine.dialect.name == "sqlite":
