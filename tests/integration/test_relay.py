@@ -28,8 +28,10 @@ from tests.tunnelling import (
     served,
     until,
 )
+from voice_server.cli.relay import tls_of
+from voice_server.config import load_config
 from voice_server.core.errors import ConfigError, RequestError
-from voice_server.relay.agent import Agent
+from voice_server.relay.agent import Agent, Dial
 from voice_server.relay.app import Relay
 from voice_server.relay.store import PackageStore
 from voice_server.storage.atomic import TEMPORARY
@@ -398,6 +400,35 @@ def test_a_list_of_boxes_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         Relay(relay_config(tmp_path, relay_boxes=boxes))
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "http://host", "wss://", "wss://host:99999", "wss://host:0", "wss://[x]"]
+)
+def test_an_address_that_no_relay_can_have_is_refused(url: str) -> None:
+    config = load_config(relay=url, relay_key="0123456789abcdef", api_key=API_KEY)
+    with pytest.raises(ConfigError, match=r"--relay .* › expected such as wss://relay.example.com"):
+        Dial.from_config(config)
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_before_anything_listens(
+    tmp_path: Path,
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("no certificate")
+    for given in (
+        {"relay_certificate": tmp_path / "nowhere.pem"},
+        {"relay_certificate": garbage, "relay_certificate_key": key},
+        {"relay_certificate": certificate},
+        # Alone it would be a relay that speaks in the clear.
+        {"relay_certificate_key": key},
+    ):
+        with pytest.raises(ConfigError, match="VOICE_SERVER_RELAY_CERTIFICATE"):
+            tls_of(relay_config(tmp_path, **given))
+    both = {"relay_certificate": certificate, "relay_certificate_key": key}
+    assert tls_of(relay_config(tmp_path, **both)) == (str(certificate), str(key))
+    assert tls_of(relay_config(tmp_path)) is None
 
 
 # -- the store -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voice_server.cli.console import errors_told
+from voice_server.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from uvicorn import Config as ServerConfig
@@ -56,6 +57,7 @@ def run(config: Config) -> None:
     from voice_server.relay.app import Relay
 
     app = Relay(config)
+    tls_of(config)
     with listen(config) as listener:
         uvloop.run(_serve(app, config, listener))
 
@@ -66,13 +68,35 @@ def server_config(app: Relay, config: Config) -> ServerConfig:
     from voice_server.core.tunnel import MAX_FRAME
     from voice_server.relay.wire import ServerWire
 
-    settings = config.settings
     serving = uvicorn_config(app, config.limits)
     serving.ws, serving.ws_max_size = ServerWire, MAX_FRAME
-    if settings.relay_certificate is not None:
-        serving.ssl_certfile = str(settings.relay_certificate)
-        serving.ssl_keyfile = str(settings.relay_certificate_key or settings.relay_certificate)
+    if (tls := tls_of(config)) is not None:
+        serving.ssl_certfile, serving.ssl_keyfile = tls
     return serving
+
+
+def tls_of(config: Config) -> tuple[str, str] | None:
+    """The files of certificate and key; None is no TLS. Raises ConfigError for unusable ones."""
+    import ssl
+
+    certificate = config.settings.relay_certificate
+    key = config.settings.relay_certificate_key
+    if certificate is None:
+        if key is not None:
+            raise ConfigError(
+                "environment › VOICE_SERVER_RELAY_CERTIFICATE › expected beside "
+                "VOICE_SERVER_RELAY_CERTIFICATE_KEY: without it nothing is encrypted"
+            )
+        return None
+    files = str(certificate), str(key or certificate)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    except OSError as exc:  # ssl.SSLError too
+        raise ConfigError(
+            "environment › VOICE_SERVER_RELAY_CERTIFICATE, VOICE_SERVER_RELAY_CERTIFICATE_KEY › "
+            f"expected PEM files of a certificate and its key, got {' and '.join(files)}: {exc}"
+        ) from None
+    return files
 
 
 async def _serve(app: Relay, config: Config, listener: socket.socket) -> None:

@@ -67,8 +67,12 @@ class Dial:
         settings = config.settings
         url, key, api_key = settings.relay, settings.relay_key, settings.api_key
         assert url is not None
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+        except ValueError:  # a port beyond 65535, brackets around what is no IPv6 address
+            is_address = False
+        if not is_address:
             raise ConfigError(f"--relay {url[:100]} › expected such as wss://relay.example.com")
         if parts.scheme == "ws" and not (_is_near(url) or settings.relay_plain):
             raise ConfigError(
