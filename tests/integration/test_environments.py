@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from voice_server.cli.installing import install_what_is_missing, logged
 from voice_server.config import Config, load_config
 from voice_server.core.errors import BackendNotInstalled, ConfigError, UnknownBackend
 from voice_server.workers.environments import LOCK, STATE, Environment, ensure_installed, spec_for
@@ -172,6 +174,21 @@ def test_changed_requirements_make_it_stale_and_auto_install_renews_it(
     assert "requirements.txt changed" in str(Environment("mini", config).health())
     assert ensure_installed("mini", config) == first
     assert Environment("mini", config).health() is None
+
+
+def test_an_install_of_a_server_whose_log_is_read_by_a_program_is_told_in_the_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Installer, "find", lambda: Borrowed(None))
+    config = house(tmp_path, "auto_install: true")
+    with caplog.at_level(logging.INFO, logger="voice_server.cli.installing"):
+        install_what_is_missing(config, logged)
+    assert Environment("mini", config).health() is None
+    assert any(text.startswith("installing mini: ") for text in caplog.messages)
+    assert capsys.readouterr().err == ""
 
 
 def test_packages_without_their_dependencies_come_second_and_count_as_requirements(

@@ -118,3 +118,18 @@ def test_check_ends_with_2_where_the_server_would_not_start(file: Path) -> None:
     wrong = CliRunner().invoke(app, ["config", "check"], env={"VOICE_SERVER_PORT": "x"})
     assert wrong.exit_code == 2
     assert "VOICE_SERVER_PORT" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        ("{host: 0.0.0.0}", "VOICE_SERVER_API_KEY"),
+        ("{api_key: swordfish, relay: 'wss://relay.example'}", "VOICE_SERVER_RELAY_KEY"),
+        ("{relay: 'http://relay.example', relay_key: 0123456789abcdefg}", "--relay"),
+    ],
+)
+def test_check_sees_settings_that_are_wrong_together(file: Path, server: str, told: str) -> None:
+    with_server(file, server)
+    wrong = CliRunner().invoke(app, ["config", "check"])
+    assert wrong.exit_code == 2, wrong.output
+    assert told in wrong.output

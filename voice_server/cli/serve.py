@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voice_server.cli.console import Version, errors_told
+from voice_server.cli.console import Version, errors_told, progress
 from voice_server.core.errors import ConfigError, VoiceServerError
 from voice_server.storage.ownership import owned
 
@@ -86,9 +86,7 @@ def run(config: Config) -> None:
     import uvloop
 
     settings = config.settings
-    check_exposure(settings.host, has_key=settings.api_key is not None)
-    if settings.relay is not None:
-        check_relay(config)
+    check_settings(config)
     prepare(config)
     # Models are loaded before the application begins: not beside those of a server that is there.
     with owned(settings.data_dir):
@@ -105,13 +103,13 @@ def prepare(config: Config) -> None:
 
     Raises ConfigError, BackendNotInstalled.
     """
-    from voice_server.cli.installing import install_what_is_missing
+    from voice_server.cli.installing import install_what_is_missing, logged
     from voice_server.cli.logs import configure_logging
 
     configure_logging(config.settings.log_level, config.settings.log_format)
     for warning in config.warnings:
         logger.warning("%s", warning)
-    install_what_is_missing(config)
+    install_what_is_missing(config, logged if config.settings.log_format == "json" else progress)
 
 
 def check_exposure(host: str, *, has_key: bool) -> None:
@@ -123,11 +121,14 @@ def check_exposure(host: str, *, has_key: bool) -> None:
         )
 
 
-def check_relay(config: Config) -> None:
-    """Raise ConfigError where the relay of the settings cannot be dialled, before models load."""
-    from voice_server.relay.agent import Dial
+def check_settings(config: Config) -> None:
+    """Raise ConfigError for settings that are valid, each by itself, and cannot be served with."""
+    settings = config.settings
+    check_exposure(settings.host, has_key=settings.api_key is not None)
+    if settings.relay is not None:
+        from voice_server.relay.agent import Dial
 
-    Dial.from_config(config)
+        Dial.from_config(config)
 
 
 def is_loopback(host: str) -> bool:

@@ -39,9 +39,12 @@ def show(
 @app.command()
 def check() -> None:
     """Read everything as the server would. Status 0: it would start with this; 2: it would not."""
+    from voice_server.cli.serve import check_settings
+
     with errors_told():
         config = _loaded()
         _warn(config)
+        check_settings(config)
         note(f"the environment and {config.backends_file} are valid")
 
 
