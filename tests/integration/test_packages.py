@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +24,7 @@ from voice_server.control.cloning import Cloning
 from voice_server.control.packages import Packages
 from voice_server.control.signing import Signer
 from voice_server.core.errors import Conflict, Forbidden, RequestError, TooLarge, UnknownVoice
+from voice_server.core.manifest import read_package
 from voice_server.core.voices import Voice
 from voice_server.storage.catalogue import Catalogue
 from voice_worker.backend import BackendInfo
@@ -167,6 +170,49 @@ async def test_an_id_that_is_taken_is_handled_as_asked(tmp_path: Path, on_confli
                 assert catalogue.get("maya_cloned").description == "new"
                 assert not Path(before.samples[0].path).exists()
         assert len(catalogue) == (2 if on_conflict == "rename" else 1)
+
+
+async def test_replacing_a_voice_while_others_delete_and_replace_it_always_ends_with_it(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (catalogue, packages):
+        for _ in range(5):
+            await asyncio.gather(
+                packages.unpack(documented(), "replace"), packages.unpack(documented(), "replace")
+            )
+            deleting, replacing = await asyncio.gather(
+                catalogue.delete("maya_cloned"), packages.unpack(documented(), "replace")
+            )
+            assert deleting.id == replacing.voice.id
+            assert Path(catalogue.get("maya_cloned").samples[0].path).exists()
+
+
+async def test_an_export_beside_a_replacement_or_a_deletion_blames_no_lost_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as (catalogue, packages):
+        await packages.unpack(documented())
+        replaced, pack = threading.Event(), packages._pack
+
+        def pack_late(voice: Voice) -> bytes:
+            assert replaced.wait(30)
+            return pack(voice)
+
+        monkeypatch.setattr(packages, "_pack", pack_late)
+        exporting = asyncio.create_task(packages.pack("maya_cloned"))
+        await asyncio.sleep(0)
+        await packages.unpack(documented(description="new"), "replace")
+        replaced.set()
+        assert read_package(await exporting).voice.description == "new"
+
+        replaced.clear()
+        await packages.unpack(documented(), "replace")
+        exporting = asyncio.create_task(packages.pack("maya_cloned"))
+        await asyncio.sleep(0)
+        await catalogue.delete("maya_cloned")
+        replaced.set()
+        with pytest.raises(UnknownVoice):
+            await exporting
 
 
 async def test_an_import_that_is_repeated_with_skip_changes_nothing(tmp_path: Path) -> None:

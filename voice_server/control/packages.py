@@ -61,7 +61,14 @@ class Packages:
 
     async def pack(self, voice_id: str) -> bytes:
         """The package of a voice. Raises UnknownVoice, Conflict for a built-in one."""
-        return await asyncio.to_thread(self._pack, self.catalogue.get(voice_id))
+        while True:
+            voice = self.catalogue.get(voice_id)
+            try:
+                return await asyncio.to_thread(self._pack, voice)
+            except Conflict:
+                # Its recordings went because it was replaced or deleted while they were read.
+                if self.catalogue.get(voice_id) is voice:
+                    raise
 
     async def unpack(self, data: bytes, on_conflict: str = "error") -> Imported:
         """Take a package into the catalogue, whole or not at all.
@@ -89,12 +96,12 @@ class Packages:
         Conflict, StorageFull, RequestError (``bad_option``).
         """
         _check(on_conflict)
+        if on_conflict == "replace":
+            return Imported(await self.catalogue.replace(voice, samples), True)
         if voice.id in self.catalogue:
             match on_conflict:
                 case "skip":
                     return Imported(self.catalogue.get(voice.id), False)
-                case "replace":
-                    return Imported(await self.catalogue.replace(voice, samples), True)
                 case "error":
                     raise Conflict(
                         f"voice {voice.id!r} exists already; import it with "

@@ -255,31 +255,32 @@ class Catalogue:
                 del self._lent[voice.id]
                 self._index.discard(voice.id)
 
-    async def _create(
-        self, voice: Voice, new: tuple[NewSample, ...], is_name_unique: bool
-    ) -> Voice:
-        name = voice.name.casefold()
+    async def _create(self, voice: Voice, new: tuple[NewSample, ...], is_unique: bool) -> Voice:
         async with self._lock(voice.id):
-            self._check_free(voice, is_name_unique)
-            self._claimed_names.add(name)
+            return await self._insert(voice, new, is_unique)
+
+    async def _insert(self, voice: Voice, new: tuple[NewSample, ...], is_unique: bool) -> Voice:
+        self._check_free(voice, is_unique)
+        name = voice.name.casefold()
+        self._claimed_names.add(name)
+        try:
+            written = await asyncio.to_thread(self._files.write, voice.id, new)
+            stored = _stamped(dataclasses.replace(voice, samples=written))
             try:
-                written = await asyncio.to_thread(self._files.write, voice.id, new)
-                stored = _stamped(dataclasses.replace(voice, samples=written))
-                try:
-                    async with self.database.write() as connection:
-                        await voice_rows.insert(connection, stored)
-                except BaseException:
-                    await asyncio.to_thread(self._files.remove, voice.id, written)
-                    raise
-            finally:
-                self._claimed_names.discard(name)
-            self._put(stored)
-            return stored
+                async with self.database.write() as connection:
+                    await voice_rows.insert(connection, stored)
+            except BaseException:
+                await asyncio.to_thread(self._files.remove, voice.id, written)
+                raise
+        finally:
+            self._claimed_names.discard(name)
+        self._put(stored)
+        return stored
 
     async def _put_over(self, voice: Voice, new: tuple[NewSample, ...]) -> Voice:
-        if voice.id not in self._index:
-            return await self._create(voice, new, False)
         async with self._lock(voice.id):
+            if voice.id not in self._index:
+                return await self._insert(voice, new, False)
             before = self._stored(voice.id)
             written = await asyncio.to_thread(self._files.write, voice.id, new)
             stored = _stamped(dataclasses.replace(voice, samples=written))
