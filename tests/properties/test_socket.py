@@ -140,6 +140,22 @@ def test_short_texts_do_not_pass_through_the_parser(count: int) -> None:
     asyncio.run(run())
 
 
+def test_what_is_sent_past_a_missing_pong_finds_the_client_gone() -> None:
+    async def run() -> None:
+        socket, _ = await opened(BoundedWebSocket)
+        late: Any = {"type": "websocket.send", "bytes": b"late"}
+        socket.pause_writing()
+        sending = asyncio.create_task(socket.send(late))
+        await asyncio.sleep(0)  # it waits for room
+        socket.keepalive_timeout()
+        socket.resume_writing()
+        for attempt in (sending, socket.send(late)):
+            with pytest.raises(OSError):
+                await attempt
+
+    asyncio.run(run())
+
+
 def test_sound_is_framed_as_websockets_frames_it() -> None:
     async def run() -> None:
         socket, wire = await opened(BoundedWebSocket)

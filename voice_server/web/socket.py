@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.protocol import OPEN
@@ -76,8 +77,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         sound = message.get("bytes")
         if sound is not None and self._takes_sound():
             self.transport.write(frame(BINARY, sound, is_masked=False))
-        else:
-            await super().send(message)
+            return
+        await self.writable.wait()
+        if self.close_sent:
+            # uvicorn has closed by itself, for want of a pong or over a broken frame.
+            raise ClientDisconnected
+        await super().send(message)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:
