@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 from tests.end_to_end.catalogue_server import pitch_in, serving
@@ -43,6 +45,34 @@ def test_a_voice_is_cloned_shown_exported_deleted_and_imported(tmp_path: Path) -
         ("keys", "revoke", "nothing"),
     ):
         assert said(tmp_path, *wrong, status=2)[0].startswith("error: ")
+
+
+def test_a_bad_package_among_others_is_named_and_costs_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(wav())
+    out = tmp_path / "out"
+    for name in ("a", "c"):
+        said(tmp_path, "voices", "clone", name, str(tmp_path / "me.wav"))
+    first, last = said(tmp_path, "voices", "export", "a", "c", "--output", str(out))
+    (out / "b.voicepkg.zip").write_bytes(b"PK, but no more than that")
+    said(tmp_path, "voices", "delete", "a", "c")
+    for places in ([str(out)], [first, str(tmp_path / "none.zip"), last]):
+        done = run_cli(tmp_path, "voices", "import", *places, "--on-conflict", "replace")
+        assert done.returncode == 1
+        assert done.stdout.split() == ["a", "c"]
+        [problem] = done.stderr.splitlines()
+        assert "b.voicepkg.zip › " in problem or "none.zip › " in problem
+
+
+def test_a_recording_may_come_through_a_pipe_and_a_bad_folder_is_told(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=[wav()], daemon=True)
+    writing.start()
+    assert said(tmp_path, "voices", "clone", "me", str(pipe)) == ["me"]
+    writing.join(30)
+    for place in ("/dev/null", "/proc/nothing"):
+        [problem] = said(tmp_path, "voices", "export", "--output", place, status=2)
+        assert problem.startswith(f"error: --output {place} › cannot be written: ")
 
 
 def test_a_cloned_voice_is_spoken_from_the_command_line(tmp_path: Path) -> None:

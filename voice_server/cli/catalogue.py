@@ -77,17 +77,23 @@ def export(
 ) -> None:
     """Write voices as packages, NAME.voicepkg.zip."""
     with errors_told():
+        from voice_server.core.errors import ConfigError
         from voice_server.core.manifest import SUFFIX
         from voice_server.storage.atomic import write_atomic
 
         async def exported(catalogue: Catalogue, packages: Packages) -> list[Path]:
             wanted = [catalogue.find(name) for name in voices or ()] or list(catalogue.voices())
-            await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
             paths = []
-            for voice in wanted:
-                path = output / f"{voice.id}{SUFFIX}"
-                await asyncio.to_thread(write_atomic, path, await packages.pack(voice.id))
-                paths.append(path)
+            try:
+                await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
+                for voice in wanted:
+                    path = output / f"{voice.id}{SUFFIX}"
+                    await asyncio.to_thread(write_atomic, path, await packages.pack(voice.id))
+                    paths.append(path)
+            except OSError as exc:
+                raise ConfigError(
+                    f"--output {output} › cannot be written: {exc.strerror}"
+                ) from None
             return paths
 
         for path in _run(exported):
@@ -109,13 +115,13 @@ def import_(
 ) -> None:
     """Take packages, or the voices of another server, into the catalogue.
 
-    Each voice is taken whole or not at all. Of another server's folder, what cannot be taken is
-    told, and the rest is; nothing in the folder is changed.
+    Each voice is taken whole or not at all. Of several, what cannot be taken is told, and the
+    rest is; nothing in a folder is changed.
     """
     with errors_told():
         from voice_server.control.adoption import Refused, adopt
-        from voice_server.core.errors import NotFound
-        from voice_server.core.manifest import SUFFIX
+        from voice_server.core.errors import VoiceServerError
+        from voice_server.core.manifest import MAX_PACKAGE_BYTES, SUFFIX
 
         def tell(done: Imported, origin: Path) -> None:
             typer.echo(done.voice.id)
@@ -128,18 +134,27 @@ def import_(
                 files = sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
                 for file in files:
                     try:
-                        data = await asyncio.to_thread(file.read_bytes)
-                    except OSError as exc:
-                        raise NotFound(f"{file}: {exc.strerror}") from None
-                    tell(await packages.unpack(data, on_conflict), file)
+                        data = await asyncio.to_thread(_read, file, MAX_PACKAGE_BYTES)
+                        tell(await packages.unpack(data, on_conflict), file)
+                    except VoiceServerError as exc:
+                        if places == [file]:
+                            raise
+                        refused += 1
+                        tell_error(f"{file} › {exc}")
                 if files:
                     continue
-                async for done in adopt(packages, place, on_conflict):
-                    if isinstance(done, Refused):
-                        refused += 1
-                        tell_error(f"{place} › {done.id} › {done.error}")
-                    else:
-                        tell(done, place)
+                try:
+                    async for done in adopt(packages, place, on_conflict):
+                        if isinstance(done, Refused):
+                            refused += 1
+                            tell_error(f"{place} › {done.id} › {done.error}")
+                        else:
+                            tell(done, place)
+                except VoiceServerError as exc:
+                    if len(places) == 1:
+                        raise
+                    refused += 1
+                    tell_error(exc)
             return refused
 
         if _run(imported, is_change=True):
@@ -168,21 +183,18 @@ def clone(
 ) -> None:
     """Make a voice of a recording."""
     with errors_told():
+        from voice_server.audio.decode import Limits
         from voice_server.control.cloning import Cloned, Cloning
-        from voice_server.core.errors import NotFound
 
         async def cloned(catalogue: Catalogue, _: Packages) -> Cloned:
-            try:
-                return await Cloning(catalogue).clone(
-                    file,
-                    name=name,
-                    transcript=transcript,
-                    description=description,
-                    language=language,
-                    source="clone",
-                )
-            except OSError as exc:
-                raise NotFound(f"{file}: {exc.strerror}") from None
+            return await Cloning(catalogue).clone(
+                await asyncio.to_thread(_read, file, Limits().max_bytes),
+                name=name,
+                transcript=transcript,
+                description=description,
+                language=language,
+                source="clone",
+            )
 
         made = _run(cloned, is_change=True)
         typer.echo(made.voice.id)
@@ -190,6 +202,17 @@ def clone(
             warn(warning)
         if made.transcript_note:
             note(made.transcript_note)
+
+
+def _read(file: Path, limit: int) -> bytes:
+    """What the file or pipe holds, and no more than a byte beyond ``limit``. Raises NotFound."""
+    from voice_server.core.errors import NotFound
+
+    try:
+        with open(file, "rb") as source:
+            return source.read(limit + 1)
+    except OSError as exc:
+        raise NotFound(f"{file}: {exc.strerror}") from None
 
 
 def _run(work: Callable[[Catalogue, Packages], Awaitable[T]], *, is_change: bool = False) -> T:
