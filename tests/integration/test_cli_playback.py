@@ -85,6 +85,21 @@ def test_a_compressed_file_can_be_decoded_to_its_length(tmp_path: Path, ending: 
     assert abs(samples - 24_000) < 2400
 
 
+@pytest.mark.parametrize("ending", [".wav", *sorted(COMPRESSED)])
+def test_a_recording_stays_until_there_is_sound_to_take_its_place(
+    tmp_path: Path, ending: str
+) -> None:
+    old, new = tmp_path / f"old{ending}", tmp_path / f"new{ending}"
+    old.write_bytes(b"the only recording " * 5_000)
+    before = old.read_bytes()
+    SoundFile(old).close()
+    assert old.read_bytes() == before
+    for path in (old, new):
+        with contextlib.closing(SoundFile(path)) as file:
+            file.write(TONE)
+    assert len(old.read_bytes()) == len(new.read_bytes())
+
+
 def test_an_ending_or_folder_that_is_impossible_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ends in .wav, .mp3, .opus"):
         SoundFile(tmp_path / "a.docx")

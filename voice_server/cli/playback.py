@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 import wave
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voice_server.cli.console import warn
 from voice_server.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from voice_server.audio.encode import Encoder
 
 RATE = 24_000
 _DEVICE_MS = 60
@@ -83,7 +87,8 @@ class Player:
 class SoundFile:
     """A file, in the format that its ending names: .wav, .mp3, .opus, .flac.
 
-    Raises ConfigError for another ending, or a path that cannot be written.
+    What was in it stays until there is sound to take its place. Raises ConfigError for another
+    ending, or a path that cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,36 +97,49 @@ class SoundFile:
             endings = ", ".join([".wav", *COMPRESSED])
             raise ConfigError(f"--output {path} › expected a name that ends in {endings}")
         self._path = path
-        with self._writing():
-            self._file = open(path, "wb")  # noqa: SIM115
         self._wave: wave.Wave_write | None = None
-        if ending == ".wav":
-            self._wave = wave.open(self._file, "wb")  # noqa: SIM115
-            self._wave.setnchannels(1)
-            self._wave.setsampwidth(2)
-            self._wave.setframerate(RATE)
-        else:
+        self._encoder: Encoder | None = None
+        self._is_begun = False
+        with self._writing():
+            self._file = open(path, "wb", opener=_open_as_it_is)  # noqa: SIM115
+        if ending != ".wav":
             from voice_server.audio.encode import make_encoder
 
             self._encoder = make_encoder(COMPRESSED[ending], RATE)
 
     def write(self, pcm: bytes) -> None:
         with self._writing():
+            self._begin()
             if self._wave is not None:
                 self._wave.writeframesraw(pcm)
-            else:
+            elif self._encoder is not None:
                 self._file.write(self._encoder.encode(pcm))
 
     def close(self) -> None:
         """Complete the file; what was written is in it, also after an interruption."""
         with self._writing():
             try:
+                if not self._is_begun and os.fstat(self._file.fileno()).st_size:
+                    return
+                self._begin()
                 if self._wave is not None:
                     self._wave.close()
-                else:
+                elif self._encoder is not None:
                     self._file.write(self._encoder.finish())
             finally:
                 self._file.close()
+
+    def _begin(self) -> None:
+        if self._is_begun:
+            return
+        self._is_begun = True
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            self._file.truncate()
+        if self._encoder is None:
+            self._wave = wave.open(self._file, "wb")  # noqa: SIM115
+            self._wave.setnchannels(1)
+            self._wave.setsampwidth(2)
+            self._wave.setframerate(RATE)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -130,6 +148,11 @@ class SoundFile:
         except OSError as exc:
             reason = f"--output {self._path} › cannot be written: {exc.strerror}"
             raise ConfigError(reason) from None
+
+
+def _open_as_it_is(path: str, flags: int) -> int:
+    """An opener that does not empty the file."""
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
 
 def open_player(is_wanted: bool | None) -> Player | None:

@@ -203,6 +203,6 @@ async def _speak_order(
         return 130
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-    if order.output:
+    if order.output and report.samples:
         typer.echo(f"written to {order.output}")
     return 1 if report.errors else 0
