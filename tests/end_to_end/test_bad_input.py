@@ -352,6 +352,27 @@ def test_a_client_that_does_not_read_is_cut_off(strict: Server) -> None:
     assert refusals(strict, "not_reading") == 1
 
 
+def test_a_client_that_did_not_read_may_come_back(strict: Server) -> None:
+    turn = [{"seed": 5, "opts": {"speed": 0.25}}, *[{"token": "word " * 20}] * 10, {"done": True}]
+    path = f"{strict.ws}/stream-tokens"
+    with talk(path) as agent:
+        for message in turn:
+            agent.send(**message)
+        assert agent.until_closed() == 1000
+        whole = agent.sound
+    with socket.create_connection(("127.0.0.1", strict.port), 10) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
+        raw.sendall(b"GET /stream-tokens" + HANDSHAKE)
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 101")
+        raw.sendall(b"".join(frame(1, json.dumps(message).encode()) for message in turn))
+        wait_until(lambda: len(strict.service.parking) == 1)
+        [session] = [conversation.session for conversation in strict.service.parking]
+        with talk(path) as agent:
+            agent.send(resume={"session": session, "samples": 0})
+            assert agent.until_closed() == 1000
+    assert agent.sound == whole
+
+
 def test_the_metrics_count_refusals_by_their_code(strict: Server) -> None:
     with talk(f"{strict.ws}/stream-tokens") as agent:
         refused(agent, {"voice": "nobody"})

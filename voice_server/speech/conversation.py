@@ -298,14 +298,17 @@ class Conversation:
         if self._closing is None:
             self._refuse(error)
         if self._sending_since is not None:
-            for task in self._tasks:
-                task.cancel()  # it does not read, so there is no way to tell it anything
+            self._leave()  # it does not read, so there is no way to tell it anything
 
     def check(self, now: float) -> None:
         """Enforce this client's deadlines; called a few times a second."""
         limits = self._limits
         if self._sending_since is not None and now - self._sending_since > limits.send_deadline:
-            self.end(RequestError("the client does not read", code="not_reading"))
+            if self._output.is_resumable:  # in a tunnel, perhaps, and it will come back
+                self._service.metrics.refused.labels("not_reading").inc()
+                self._leave()
+            else:
+                self.end(RequestError("the client does not read", code="not_reading"))
         elif self.is_speaking:
             self._active_at = now
         elif self._channel is not None and now - self._active_at > limits.idle_timeout:
@@ -321,13 +324,11 @@ class Conversation:
         """Go on, on another socket, after ``samples`` samples. Raises ResumeFailed."""
         replay = self._output.since(samples)
         # The old socket is half open: nobody will miss it.
-        was_served, self._channel = self._channel is not None, channel
-        if was_served:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks, timeout=1.0)
-            if self._channel is not channel:
-                return  # the client has come by yet another socket meanwhile
+        self._channel = channel
+        self._leave()
+        await asyncio.wait(self._tasks, timeout=1.0)
+        if self._channel is not channel:
+            return  # the client has come by yet another socket meanwhile
         characters = sum(context.characters for context in self._contexts.values())
         resumed = {"type": "resumed", "session": self.session, "samples": samples}
         first = self._output.message(None, {**resumed, "characters": characters})
@@ -347,6 +348,11 @@ class Conversation:
         self._urgent.append(self._output.message(None, error_message(error)))
         self._closing = error.close_code, error.code
         self._wake.set()
+
+    def _leave(self) -> None:
+        """Serve the socket that it has just now no longer."""
+        for task in self._tasks:
+            task.cancel()
 
     def _detach(self, *, said_goodbye: bool) -> None:
         self._channel = None
