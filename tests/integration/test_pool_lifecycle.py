@@ -8,6 +8,7 @@ import pytest
 
 from tests.listening import Listener, pids, pool_of, run, say, until
 from voice_server.core.errors import Draining, NotReady, SynthesisFailed
+from voice_server.core.restart import RestartPolicy
 
 
 def test_what_workers_count_adds_up_also_when_they_are_replaced() -> None:
@@ -71,6 +72,22 @@ def test_a_rolling_restart_waits_for_streams_that_are_speaking() -> None:
             await pool.restart()
             assert listener.is_over
             assert await listener.end() == alone
+
+    run(go())
+
+
+def test_a_pool_whose_workers_died_and_came_back_can_be_restarted_before_a_job_proves_it() -> None:
+    """With repaired weights, say: the breaker stays ajar until a job has finished."""
+
+    async def go() -> None:
+        policy = RestartPolicy(first_delay=0.01, cool_down=0.05, failures=1, barren_deaths=0)
+        async with pool_of("chaos", restart=policy) as pool:
+            await say(pool, "exit now").failure()
+            await until(lambda: pids(pool) != [] and pool.snapshot()["breaker"] == "half_open")
+            before = pids(pool)
+            await pool.restart()
+            assert len(pids(pool)) == 1
+            assert pids(pool) != before
 
     run(go())
 

@@ -197,16 +197,19 @@ class Supervisor:
     async def _start_another(self, old: Worker) -> None:
         """Have one worker more than usual, until one is ready that was not here before."""
         others = set(self.workers)
+        # Failures of before do not count: this start may be the one with the remedy.
+        failures = self._restart.failures_in_a_row
         self._extra += 1
         try:
             self.tend()
             while not any(w not in others for w in self.ready_workers):
                 if old.state is not WorkerState.READY:
                     return
-                if self._restart.is_suspicious() or self._is_stopping:
-                    raise WorkerStartError(
-                        self.last_error or f"{self.spec.backend}: the pool was stopped"
-                    )
+                if self._is_stopping:
+                    raise WorkerStartError(f"{self.spec.backend}: the pool was stopped")
+                has_failed = self._restart.failures_in_a_row > failures
+                if has_failed or self.breaker is BreakerState.OPEN:
+                    raise WorkerStartError(self.last_error or self._restart.reason)
                 await self._wait_for_change()
         finally:
             self._extra -= 1
