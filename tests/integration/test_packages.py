@@ -294,6 +294,7 @@ async def test_signed_packages_are_checked_and_trust_can_be_demanded(tmp_path: P
         with pytest.raises(RequestError, match="signature does not fit") as caught:
             await packages.unpack(zipped(dict(files)), "rename")
         assert caught.value.code == "bad_signature"
+        assert "they were changed" in str(caught.value)
     async with opened(tmp_path / "c", trusted=[signer.public_key]) as (_, packages):
         with pytest.raises(Forbidden, match="not signed"):
             await packages.unpack(unsigned)

@@ -61,7 +61,7 @@ def check_signature(
     except (InvalidSignature, ValueError) as exc:
         raise RequestError(
             "this voice package cannot be used: its signature does not fit its contents "
-            f"({exc or 'they were changed'}); get it again from its author",
+            f"({str(exc) or 'they were changed'}); get it again from its author",
             code="bad_signature",
         ) from None
     if trusted and signature["public_key"].lower() not in {key.lower() for key in trusted}:

@@ -176,7 +176,7 @@ class Agent:
                 assert isinstance(wire, DialledWire)
                 await self._carry(wire, restart)
         except (OSError, TimeoutError, WebSocketException) as exc:
-            return f"cannot be reached: {exc or type(exc).__name__}"
+            return f"cannot be reached: {str(exc) or type(exc).__name__}"
         except Refused as exc:
             return f"refuses this box: {exc} ({exc.code})"
         except (LinkLost, TunnelBroken) as exc:
