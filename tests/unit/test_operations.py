@@ -169,6 +169,49 @@ def test_a_form_may_hold_a_file() -> None:
     assert call(small, body, form)[0] == 413
 
 
+@pytest.mark.parametrize(
+    "end", [b"\r\n--B--\r\n", b"\r\n--B--", b"\r\n--B--\r\nwhat follows is no part"]
+)
+def test_a_form_that_was_broken_off_is_refused_wherever_that_was(end: bytes) -> None:
+    operation = Operation("POST", "/it", keep, tag="t", form=Uploaded, answers={200: TEXT})
+    form = "multipart/form-data; boundary=B"
+    whole = (
+        b'--B\r\nContent-Disposition: form-data; name=file; filename="a.wav"\r\n\r\nsound'
+        b"\r\n--B\r\nContent-Disposition: form-data; name=note\r\n\r\nwell"
+    )
+    assert call(operation, whole + end, form) == (200, "a.wav 5 well")
+    for length in range(len(whole) + len(b"\r\n--B")):
+        status, problem = call(operation, (whole + end)[:length], form)
+        assert (status, json.loads(problem)["code"]) == (400, "bad_request")
+        assert "send all of it again" in json.loads(problem)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "says"),
+    [
+        (b'{"file": "a"}', "application/json", 422, "expected a form, got application/json; send"),
+        (b"RIFF", "audio/wav", 422, "send the fields as multipart/form-data"),
+        (b"RIFF", "multipart/form-data", 400, "Missing boundary"),
+        (b"note=x", "Application/x-www-form-urlencoded; charset=utf-8", 422, "file › this field"),
+        (b"", "application/json", 422, "file › this field is missing"),
+    ],
+)
+def test_what_is_no_form_is_told_what_a_form_is(
+    body: bytes, content_type: str, status: int, says: str
+) -> None:
+    operation = Operation("POST", "/it", keep, tag="t", form=Uploaded, answers={200: TEXT})
+    answered, problem = call(operation, body, content_type)
+    assert answered == status
+    assert says in json.loads(problem)["detail"]
+
+
+def test_two_files_in_the_place_of_one_are_counted() -> None:
+    operation = Operation("POST", "/it", keep, tag="t", form=Uploaded, answers={200: TEXT})
+    part = b'--B\r\nContent-Disposition: form-data; name=file; filename="a.wav"\r\n\r\nsound\r\n'
+    _, problem = call(operation, part * 2 + b"--B--\r\n", "multipart/form-data; boundary=B")
+    assert "file › expected one file, got 2" in json.loads(problem)["detail"]
+
+
 # -- errors --------------------------------------------------------------------------------------
 
 

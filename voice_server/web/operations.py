@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +25,7 @@ from starlette.types import Message, Receive
 
 from voice_server.core.errors import InvalidRequest, RequestError, TooLarge
 from voice_server.core.expectations import expectation, schema_at, suggest
+from voice_server.web.forms import fields, read_form
 
 MAX_BODY = 1 << 20
 FORM_ROOM = 1 << 20
@@ -123,9 +124,12 @@ class Operation(Route):
             if self.body is not None:
                 checked.append(check_json(self.body, await limited.body()))
             if self.form is not None:
-                async with limited.form() as form:
-                    checked.append(check(self.form, _fields(form)))
+                form = await read_form(limited)
+                try:
+                    checked.append(check(self.form, fields(form)))
                     return self._response(await self.handler(request, *checked))
+                finally:
+                    await form.close()
         return self._response(await self.handler(request, *checked))
 
     def _response(self, answer: Response | BaseModel) -> Response:
@@ -133,12 +137,6 @@ class Operation(Route):
             return answer
         body = answer.model_dump_json().encode()
         return Response(body, next(iter(self.answers)), media_type="application/json")
-
-
-def _fields(form: FormData) -> dict[str, Any]:
-    """The fields of a form; one that comes several times is a list."""
-    fields = {name: form.getlist(name) for name in form}
-    return {name: found[0] if len(found) == 1 else found for name, found in fields.items()}
 
 
 def check(model: type[Model], values: Mapping[str, Any]) -> Model:
@@ -181,6 +179,8 @@ def _explain_one(item: ErrorDetails, root: Mapping[str, Any]) -> str:
             problem = "this field is missing"
         case "value_error":
             problem = str(item["ctx"]["error"])
+        case "is_instance_of" if isinstance(item["input"], list):
+            problem = f"expected one file, got {len(item['input'])}"
         case "is_instance_of":
             problem = f"expected a file, got {_shown(item)}"
         case "finite_number":
