@@ -61,6 +61,13 @@ def test_a_name_that_cannot_be_one_writes_nothing(tmp_path: Path, name: str) -> 
     assert not (tmp_path / "backends").exists()
 
 
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+    for command in ("install", "check"):
+        done = run_cli(tmp_path, "backends", command, f"{tmp_path}/engines/tone")
+        assert (done.returncode, "there is no such folder" in done.stderr) == (2, True)
+    assert not (tmp_path / "engines").exists()
+
+
 def test_a_folder_is_checked_without_an_entry_and_its_faults_are_the_exit_status(
     tmp_path: Path,
 ) -> None:

@@ -197,7 +197,8 @@ def _home(environment: Environment) -> str:
 def _known(config: Config, engines: list[str]) -> tuple[list[str], Config]:
     """Names, and the configuration with an entry for each engine that was given as a folder.
 
-    Raises UnknownBackend, or ConfigError for a folder whose name cannot be one of backends.yaml.
+    Raises UnknownBackend, or ConfigError for a folder that is not there, or whose name cannot be
+    one of backends.yaml.
     """
     from voice_server.cli.skeletons import is_name
     from voice_server.config import BackendConfig
@@ -211,6 +212,8 @@ def _known(config: Config, engines: list[str]) -> tuple[list[str], Config]:
             continue
         folder = Path(engine).absolute()
         name = folder.name.lower()
+        if not folder.is_dir():
+            raise ConfigError(f"{engine} › there is no such folder")
         if not is_name(name):
             raise ConfigError(f"{engine} › expected a folder named as an engine, such as my_engine")
         known = config.backends.get(name, BackendConfig())
