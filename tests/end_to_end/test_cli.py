@@ -376,6 +376,18 @@ def test_a_key_interrupts_the_speech_and_the_repl_goes_on(tmp_path: Path, key: s
         assert process.wait(60) == 0
 
 
+def test_the_repl_speaks_the_last_line_of_a_pipe_and_needs_standard_input(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "--repl", "--no-play", stdin="Hello.\nWithout a line break")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("of sound in") == 2
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$0" cli.py --repl --no-play <&-', sys.executable],
+        capture_output=True, text=True, timeout=150, cwd=ROOT, env=environment(tmp_path),
+    )  # fmt: skip
+    assert closed.stderr == "error: --repl › standard input is closed; use --text\n"
+    assert closed.returncode == 2
+
+
 def test_the_repl_completes_commands_and_voices(tmp_path: Path) -> None:
     with repl(tmp_path, "--backend", "tone") as (terminal, process):
         terminal.wait_for("tone>")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -224,6 +225,8 @@ async def converse(repl: Repl, session: PromptSession[str], keys: Input) -> None
         except KeyboardInterrupt:
             continue
         except EOFError:
+            # A pipe may end without a line break.
+            await repl.take(session.default_buffer.text)
             return
         task = asyncio.create_task(repl.take(line))
         async with interruptible(task, keys):
@@ -246,7 +249,9 @@ def history() -> History | None:
 
 
 def run_repl(config: Config, asked: Configure, is_played: bool | None) -> None:
-    """Run a session at this terminal. Raises what starting the engine raises."""
+    """Run a session at this terminal. Raises ConfigError, and what starting the engine raises."""
+    if sys.stdin is None:
+        raise ConfigError("--repl › standard input is closed; use --text")
     asyncio.run(_run(config, asked, is_played))
 
 
