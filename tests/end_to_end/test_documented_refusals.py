@@ -92,6 +92,7 @@ def test_a_file_of_51_mb_and_one_of_six_minutes_are_refused(server: Server) -> N
         (("/history/nothing",), 404, "unknown_generation"),
         (("/history?limit=0",), 422, "invalid_request"),
         (("/history?limit=many",), 422, "invalid_request"),
+        (("/history?since=yesterday",), 422, "invalid_request"),
         (("/audio/..%2fvoice_server.db",), 404, None),
         (("/previews/nothing.wav",), 404, "unknown_preview"),
         (("-X", "POST", "/preview-from-voice", "-F", "voice_id=nobody", "-F", "response_text=x"), 404, "unknown_voice"),

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -18,6 +18,7 @@ from voice_server.audio.encode import encode_whole
 from voice_server.control.plane import ControlPlane
 from voice_server.core.errors import NotFound, VoiceServerError
 from voice_server.storage.history import Filters, Generation
+from voice_server.storage.timestamps import time_from
 from voice_server.web.operations import Body, Content, Operation
 from voice_server.web.profiles import Deleted
 from voice_server.web.rendering import render
@@ -55,16 +56,21 @@ class Spoken(BaseModel):
     created_at: str
 
 
+Time = Annotated[
+    str,
+    Field(max_length=40, json_schema_extra={"format": "date-time"}),
+    AfterValidator(time_from),
+]
+
+
 class HistoryQuery(BaseModel):
     """Which entries."""
 
     profile_id: str | None = None
     search: str | None = Field(default=None, max_length=1_000, description="In the text.")
     backend: str | None = None
-    since: str | None = Field(
-        default=None, max_length=40, description="Made at this time or later."
-    )
-    until: str | None = Field(default=None, max_length=40, description="Made before this time.")
+    since: Time | None = Field(default=None, description="Made at this time or later.")
+    until: Time | None = Field(default=None, description="Made before this time.")
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
     offset: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
