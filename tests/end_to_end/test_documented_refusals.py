@@ -72,6 +72,13 @@ def test_a_file_of_51_mb_and_one_of_six_minutes_are_refused(server: Server) -> N
     assert answer["code"] == "audio_too_long"
 
 
+@pytest.mark.parametrize("path", ["/profiles", "/projects"])
+def test_an_empty_name_is_told_of_whatever_it_is_the_name(server: Server, path: str) -> None:
+    named = ("-X", "POST", server.url(path), "-H", "Content-Type: application/json")
+    answer = server.json(*named, "-d", '{"name": " "}', status=400)
+    assert answer["detail"] == "name › expected one that is not empty"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

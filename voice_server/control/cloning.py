@@ -187,7 +187,7 @@ def new_id() -> str:
 def clean_name(name: object) -> str:
     """The name without outer space. Raises RequestError (``bad_name``)."""
     if not isinstance(name, str) or not name.strip():
-        raise RequestError("a voice needs a name that is not empty", code="bad_name")
+        raise RequestError("name › expected one that is not empty", code="bad_name")
     name = clean_text("name", name.strip(), MAX_NAME_CHARS)
     if any(ord(c) < 32 or ord(c) == 127 for c in name):
         raise RequestError("a name holds no control characters; take them out", code="bad_name")
