@@ -76,6 +76,19 @@ def test_what_was_lost_after_everything_was_sent_can_be_had_again(
     assert before.sound + after.sound == whole.sound
 
 
+def test_what_was_lost_behind_the_servers_goodbye_can_be_had_again(
+    server: Server, path: str
+) -> None:
+    with talk(path, max_queue=1) as agent:
+        # The server closes at once, but that waits unread behind the sound.
+        agent.send(backend="tone", seed=5, token=STORY, done=True)
+        session = agent.until("ready")["session"]
+        wait_until(lambda: not server.turns)
+        agent.drop()
+    wait_until(lambda: session in server.service.parking)
+    assert resumed(path, session, 0).sound == undisturbed(path, backend="tone", seed=5).sound
+
+
 def test_text_goes_on_where_it_broke_off(path: str) -> None:
     whole = undisturbed(path, backend="tone", seed=5)
     with talk(path) as agent:

@@ -1,4 +1,4 @@
-"""A client comes back by two sockets at once, while its old one is still half open."""
+"""A client that comes back: by two sockets at once, or slowly after everything was said."""
 
 import asyncio
 import json
@@ -6,14 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from voice_server.config.settings import Limits
-from voice_server.core.wire import Configure
-from voice_server.speech.conversation import Conversation
+from voice_server.core.wire import AudioFormat, Configure
+from voice_server.speech.conversation import _ALL_SAID, Conversation
 
 
 class Channel:
     """Says nothing, and keeps what it is sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 0.0) -> None:
+        self._pace = pace  # seconds that each message takes
         self.sent: list[str | bytes] = []
         self.was_told = asyncio.Event()
 
@@ -22,6 +23,7 @@ class Channel:
         raise AssertionError("nothing sets it")
 
     async def send(self, data: str | bytes) -> None:
+        await asyncio.sleep(self._pace)
         self.sent.append(data)
         self.was_told.set()
 
@@ -43,5 +45,24 @@ def test_the_last_socket_that_resumes_gets_everything() -> None:
         await asyncio.wait(tasks)
         assert [json.loads(message)["type"] for message in last.sent] == ["resumed"]
         assert second.sent == old.sent == []
+
+    asyncio.run(go())
+
+
+def test_who_reads_as_fast_as_he_listens_gets_all_of_a_turn_that_is_over() -> None:
+    async def go() -> None:
+        parked: list[Conversation] = []
+        service: Any = SimpleNamespace(limits=Limits(send_deadline=0.05), keep=parked.append)
+        conversation = Conversation(service, "", Configure(), "x")
+        conversation._output.is_resumable = True
+        frames = [
+            conversation._output.sound(None, 0, bytes([n, n]), AudioFormat()) for n in range(10)
+        ]
+        conversation._closing = _ALL_SAID
+        await conversation.run(Channel())
+        assert parked == [conversation]
+        slow = Channel(pace=0.02)
+        await asyncio.wait_for(conversation.resume(slow, 0), 30)
+        assert slow.sent[1:] == frames
 
     asyncio.run(go())

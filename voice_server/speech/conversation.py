@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _MESSAGES_AT_ONCE = 32
 _CHARS_AT_ONCE = 2_000
 _FRAMES_AT_ONCE = 8
-_ALL_SAID = 1000  # the close code of a conversation that came to its end
+_ALL_SAID = 1000, ""  # how the socket of a conversation closes that came to its end
 
 
 class ChannelClosed(Exception):
@@ -100,9 +100,13 @@ class Conversation:
         self._tasks = {reader, writer}
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-            # A reader that ended by itself has said why in the closing; let that be sent.
+            # A reader that ended by itself has said why in the closing; let that be sent. Where all
+            # was said, it may be long, and only the client's goodbye shows that it was received.
+            deadline = self._limits.send_deadline
             if self._closing is not None and not writer.done():
-                await asyncio.wait({writer}, timeout=self._limits.send_deadline)
+                await asyncio.wait({writer}, timeout=None if self._is_said else deadline)
+            if self._is_said and self._output.is_resumable:
+                await asyncio.wait({reader}, timeout=deadline)
         finally:
             gone = [await _outcome(reader), await _outcome(writer)]
             if self._channel is channel:
@@ -163,7 +167,7 @@ class Conversation:
                 del self._contexts[name]
                 # One that was only configured, such as the socket's own, is not waited for.
                 if not self._closing and not any(map(_is_expected, self._contexts.values())):
-                    self._closing = _ALL_SAID, ""
+                    self._closing = _ALL_SAID
             elif message is not None and len(self._contexts) > 1:
                 # The next message comes from another context, if one has something to say.
                 self._contexts[name] = self._contexts.pop(name)
@@ -278,6 +282,10 @@ class Conversation:
     # -- the end, and what may come after --------------------------------------------------------
 
     @property
+    def _is_said(self) -> bool:
+        return self._closing == _ALL_SAID
+
+    @property
     def is_speaking(self) -> bool:
         return any(context.is_speaking for context in self._contexts.values())
 
@@ -357,7 +365,7 @@ class Conversation:
     def _detach(self, *, said_goodbye: bool) -> None:
         self._channel = None
         self._sending_since = None
-        was_refused = self._closing is not None and self._closing[0] != _ALL_SAID
+        was_refused = self._closing is not None and not self._is_said
         # What was sent last may be lost on its way, also when all was said.
         is_worth_keeping = self.is_speaking or self._output.kept_bytes
         if said_goodbye or was_refused or not self._output.is_resumable or not is_worth_keeping:

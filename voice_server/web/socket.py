@@ -83,6 +83,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             # uvicorn has closed by itself, for want of a pong or over a broken frame.
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.close" and self.close_timer is not None:
+            # uvicorn tells the application what it asked for. How it ends is the peer's to say.
+            self.queue.pop()
+
+    def handle_close(self, event: Frame) -> None:
+        if self.close_sent:
+            # The answer: the peer has got everything that was sent before.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        super().handle_close(event)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:
