@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,29 @@ def test_a_sync_that_fails_is_tried_less_and_less_and_told_once(
     assert len([line for line in told if "tried again" in line]) == 1
     assert len([line for line in told if f"in {sync._MAX_TRIES} tries" in line]) == 1
     assert len([line for line in told if "synchronised again" in line]) == 1
+
+
+def test_a_store_that_cannot_be_written_is_told_once(
+    tmp_path: Path, caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(sync, "_BACKOFF", sync.RestartPolicy(0.01, 0.05, failures=1_000))
+    monkeypatch.setattr(sync, "_PAUSE", 0.0)
+    caplog.set_level(logging.INFO, "voice_server.relay.sync")
+
+    async def scenario(world: World, notes: Notes) -> None:
+        folder = tmp_path / "relay" / "relay" / "home"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.write_text("a file in the place of the folder")
+        failures = world.relay._metrics.sync_failures.labels("home")
+        notes.voices = {"maya": ("d1", b"maya's package")}
+        world.agent._voices_changed()
+        await until(lambda: failures._value.get() == sync._MAX_TRIES)
+
+    play(tmp_path, scenario)
+    told = [r.getMessage() for r in caplog.records if r.name == "voice_server.relay.sync"]
+    assert len([line for line in told if "tried again: the relay's store: " in line]) == 1
 
 
 def test_a_voice_without_a_package_keeps_no_other_from_the_store(

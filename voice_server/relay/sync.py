@@ -73,7 +73,9 @@ class Sync:
             try:
                 done = await self.now(endpoint)
             except (VoiceServerError, OSError) as exc:
-                self._failed(f"{exc}")
+                # Without the name of the temporary file, which is another at each try.
+                disk = exc.strerror if isinstance(exc, OSError) else None
+                self._failed(f"the relay's store: {disk}" if disk else f"{exc}")
                 await asyncio.sleep(max(0.0, self._restart.next_start - time.monotonic()))
                 if self._restart.failures_in_a_row < _MAX_TRIES:
                     self._changed.set()
