@@ -34,3 +34,13 @@ def test_one_key_leaves_room_for_the_others():
         admit(full, backend="tone")
     admit(Load(slots=8, turns=6, rtf=0.6, tenant_turns=0), backend="tone")
     admit(Load(slots=8, turns=6, rtf=0.6), backend="tone")
+
+
+def test_what_another_key_was_given_while_the_pool_was_quicker_is_not_at_this_ones_expense():
+    slower = {"slots": 2, "rtf": 0.01, "largest_tenant": 150}  # 129 turns, 96 for a key
+    assert capacity(Load(turns=0, **slower)) == 129
+    admit(Load(turns=170, tenant_turns=20, **slower), backend="espeak")
+    with pytest.raises(BusyError, match="espeak speaks 200 turns"):
+        admit(Load(turns=200, tenant_turns=50, **slower), backend="espeak")
+    with pytest.raises(BusyError):
+        admit(Load(turns=170, tenant_turns=150, **slower), backend="espeak")

@@ -24,7 +24,8 @@ class Load:
     """What a pool is doing. ``rtf``: slot-seconds of work per second of sound, None if unknown.
 
     ``turns``: all that are spoken; ``tenant_turns``: those of the API key that asks, None where
-    there are no keys. ``takes_text``: a job holds its slot for the whole turn.
+    there are no keys; ``largest_tenant``: the most that any key has. ``takes_text``: a job holds
+    its slot for the whole turn.
     """
 
     slots: int
@@ -32,6 +33,7 @@ class Load:
     rtf: float | None
     takes_text: bool = False
     tenant_turns: int | None = None
+    largest_tenant: int = 0
 
 
 def capacity(load: Load) -> int:
@@ -46,12 +48,18 @@ def capacity(load: Load) -> int:
 def admit(load: Load, *, backend: str) -> None:
     """Raise BusyError, with a time to come back, when one more turn would make others stutter."""
     limit = capacity(load)
-    if load.turns >= limit:
+    share = max(1, int(limit * TENANT_SHARE))
+    turns = load.turns
+    if load.tenant_turns is not None and load.tenant_turns < share:
+        # What another key was given beyond its share, while the pool was quicker, is not at the
+        # expense of this one.
+        turns -= max(0, load.largest_tenant - share)
+    if turns >= limit:
         remedy = "try again in a moment, or raise --pool-size"
         message = (
             f"{backend} speaks {load.turns} turns, as many as its {load.slots} slots can carry"
         )
-    elif load.tenant_turns is not None and load.tenant_turns >= max(1, int(limit * TENANT_SHARE)):
+    elif load.tenant_turns is not None and load.tenant_turns >= share:
         remedy = "let one end first; the rest is for others"
         message = (
             f"this key speaks {load.tenant_turns} of the {limit} turns that {backend} can carry"

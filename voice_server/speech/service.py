@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, MutableMapping
 from typing import Any
 
@@ -176,15 +177,21 @@ class SpeechService:
         return turn
 
     def _admit(self, route: Route) -> None:
+        pool = route.pool
         while True:
-            turns = [turn for turn in self._turns if turn.route.pool is route.pool]
-            own = sum(turn.route.tenant == route.tenant for turn in turns) if route.tenant else None
-            rtf, takes_text = route.pool.capacity().rtf, route.options.streams_text
-            load = Load(route.slots, len(turns), rtf, takes_text, own)
+            turns = Counter(turn.route.tenant for turn in self._turns if turn.route.pool is pool)
+            load = Load(
+                route.slots,
+                turns.total(),
+                pool.capacity().rtf,
+                route.options.streams_text,
+                turns[route.tenant] if route.tenant else None,
+                max(turns.values(), default=0),
+            )
             try:
                 admit(load, backend=route.backend)
             except BusyError:
-                if not self.parking.give_way(route.pool):
+                if not self.parking.give_way(pool):
                     raise
             else:
                 return
