@@ -16,12 +16,13 @@ import logging
 import secrets
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from voice_server.audio.encode import make_encoder
 from voice_server.core import wire
 from voice_server.core.errors import ProtocolMistake, RequestError, VoiceServerError
 from voice_server.speech.budget import Budget
+from voice_server.speech.channel import Channel, ChannelClosed
 from voice_server.speech.context import Context
 from voice_server.speech.output import Output
 from voice_server.speech.route import Route
@@ -38,25 +39,6 @@ _MESSAGES_AT_ONCE = 32
 _CHARS_AT_ONCE = 2_000
 _FRAMES_AT_ONCE = 8
 _ALL_SAID = 1000, ""  # how the socket of a conversation closes that came to its end
-
-
-class ChannelClosed(Exception):
-    """The peer is gone. ``is_clean``: it said goodbye, and will not come back."""
-
-    def __init__(self, *, is_clean: bool) -> None:
-        super().__init__("closed" if is_clean else "dropped")
-        self.is_clean = is_clean
-
-
-class Channel(Protocol):
-    """A socket. ``receive`` and ``send`` raise ChannelClosed when the peer is gone.
-
-    ``receive`` raises RequestError for a message that is not text.
-    """
-
-    async def receive(self) -> str: ...
-    async def send(self, data: str | bytes) -> None: ...
-    async def close(self, code: int, reason: str) -> None: ...
 
 
 class Conversation:

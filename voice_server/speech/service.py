@@ -29,12 +29,8 @@ from voice_server.core.errors import (
 )
 from voice_server.core.expectations import suggest
 from voice_server.core.voices import owners
-from voice_server.speech.conversation import (
-    Channel,
-    ChannelClosed,
-    Conversation,
-    error_message,
-)
+from voice_server.speech.channel import Channel, ChannelClosed
+from voice_server.speech.conversation import Conversation, error_message
 from voice_server.speech.metrics import Metrics
 from voice_server.speech.parking import Parking
 from voice_server.speech.route import Route, find_route

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from voice_server.audio.formats import ENCODINGS, SOURCE_RATE, Format, sound_format
 from voice_server.core import wire
 from voice_server.core.errors import RequestError, VoiceServerError
-from voice_server.speech.conversation import Channel
+from voice_server.speech.channel import Channel
 from voice_server.speech.service import SpeechService
 from voice_server.web.operations import Body, Content, Operation, check
 from voice_server.web.sound import SpokenTurn, check_text, codec

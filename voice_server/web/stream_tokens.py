@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from voice_server.core import wire
 from voice_server.core.errors import RequestError
-from voice_server.speech.conversation import ChannelClosed
+from voice_server.speech.channel import ChannelClosed
 from voice_server.speech.service import SpeechService
 
 # How a socket ends whose peer will not come back: it said goodbye, or broke the protocol. Any other

@@ -18,7 +18,7 @@ import msgpack
 
 from voice_server.core import wire
 from voice_server.core.errors import RequestError
-from voice_server.speech.conversation import Channel, ChannelClosed
+from voice_server.speech.channel import Channel, ChannelClosed
 
 Ours = dict[str, Any]
 """A message of docs/protocol.md."""
