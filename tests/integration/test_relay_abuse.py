@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -245,13 +246,20 @@ def test_a_box_cannot_fill_the_relay_past_the_window(tmp_path: Path, record: Any
 # -- a catalogue that cannot be followed ---------------------------------------------------------
 
 
-def test_a_sync_that_fails_is_tried_less_and_less_and_told_once(
-    tmp_path: Path, caplog: Any, monkeypatch: Any
-) -> None:
+@pytest.fixture
+def told(monkeypatch: Any, caplog: Any) -> Callable[[str], int]:
+    """How often the log of the sync, which does not wait here, held a text."""
     monkeypatch.setattr(sync, "_BACKOFF", sync.RestartPolicy(0.01, 0.05, failures=1_000))
     monkeypatch.setattr(sync, "_PAUSE", 0.0)
-    caplog.set_level(logging.INFO, "voice_server.relay.sync")
+    caplog.set_level(logging.INFO, sync.__name__)
+    return lambda text: sum(
+        text in r.getMessage() for r in caplog.records if r.name == sync.__name__
+    )
 
+
+def test_a_sync_that_fails_is_tried_less_and_less_and_told_once(
+    tmp_path: Path, told: Callable[[str], int]
+) -> None:
     async def scenario(world: World, notes: Notes) -> None:
         [box] = world.relay.boxes.values()
         failures = world.relay._metrics.sync_failures.labels("home")
@@ -270,19 +278,14 @@ def test_a_sync_that_fails_is_tried_less_and_less_and_told_once(
         await until(lambda: not box.sync.is_failing)
 
     play(tmp_path, scenario)
-    told = [r.getMessage() for r in caplog.records if r.name == "voice_server.relay.sync"]
-    assert len([line for line in told if "tried again" in line]) == 1
-    assert len([line for line in told if f"in {sync._MAX_TRIES} tries" in line]) == 1
-    assert len([line for line in told if "synchronised again" in line]) == 1
+    assert told("tried again") == 1
+    assert told(f"in {sync._MAX_TRIES} tries") == 1
+    assert told("synchronised again") == 1
 
 
 def test_a_store_that_cannot_be_written_is_told_once(
-    tmp_path: Path, caplog: Any, monkeypatch: Any
+    tmp_path: Path, told: Callable[[str], int]
 ) -> None:
-    monkeypatch.setattr(sync, "_BACKOFF", sync.RestartPolicy(0.01, 0.05, failures=1_000))
-    monkeypatch.setattr(sync, "_PAUSE", 0.0)
-    caplog.set_level(logging.INFO, "voice_server.relay.sync")
-
     async def scenario(world: World, notes: Notes) -> None:
         folder = tmp_path / "relay" / "relay" / "home"
         if folder.exists():
@@ -295,8 +298,7 @@ def test_a_store_that_cannot_be_written_is_told_once(
         await until(lambda: failures._value.get() == sync._MAX_TRIES)
 
     play(tmp_path, scenario)
-    told = [r.getMessage() for r in caplog.records if r.name == "voice_server.relay.sync"]
-    assert len([line for line in told if "tried again: the relay's store: " in line]) == 1
+    assert told("tried again: the relay's store: ") == 1
 
 
 def test_a_voice_without_a_package_keeps_no_other_from_the_store(
