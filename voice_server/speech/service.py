@@ -125,18 +125,19 @@ class SpeechService:
         """
         backend, pool = self.pool(asked.backend)
         info = pool.info or await self.info(backend)
-        if not info.normalizes:
-            # Its first use for a language reads grammars, for up to two seconds.
-            from voice_server.core.text.normalisation import prepare
-
-            await asyncio.to_thread(prepare, asked.language or "en")
         try:
-            return find_route(
+            route = find_route(
                 asked, tenant, door, pool, info, config=self.config, catalogue=self.catalogue
             )
         except UnknownVoice as exc:
             infos = {name: pool.info for name, pool in self.pools.items() if pool.info}
             raise UnknownVoice(f"{exc}{owners(asked.voice, infos)}", code=exc.code) from None
+        if not info.normalizes:
+            # Its first use for a language reads grammars, for up to two seconds.
+            from voice_server.core.text.normalisation import prepare
+
+            await asyncio.to_thread(prepare, asked.language or "en")
+        return route
 
     async def info(self, backend: str) -> BackendInfo:
         """What a running backend can do. Waits a little for its workers; raises NotReady."""
