@@ -280,10 +280,11 @@ class Schedule(Generic[T]):
 
     def _is_capped(self, record: _Tenant[T], work: T, now: float) -> bool:
         """Does this tenant hold all the slots that it may, for work like this?"""
-        if len(self._tenants) < 2:
+        least = max(1, self.slots // 2)
+        if len(self._tenants) < 2 or record.usage.running < least:
             return False
         others = self._usage.at(now) - record.usage.at(now)
-        limit = max(self.slots // 2, self.slots - _slots_for(others, self.policy.blocking), 1)
+        limit = max(least, self.slots - _slots_for(others, self.policy.blocking))
         if not work.is_first:
             limit = max(limit, int(self.slots * self.policy.tenant_slots))
         return record.usage.running >= limit
