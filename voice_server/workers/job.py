@@ -105,15 +105,8 @@ class Job:
 
     __slots__ = (
         *("sink", "voice", "params", "seed", "due", "tenant", "deadline", "credit"),
-        *(
-            "is_speculative",
-            "is_first",
-            "is_streaming",
-            "is_text_ended",
-            "number",
-            "attempt",
-            "state",
-        ),
+        *("is_speculative", "is_first", "is_streaming", "is_text_ended"),
+        *("number", "attempt", "state"),
         *("blame", "delivered", "quiet", "active", "has_sounded", "submitted_at", "lent_at"),
         *("chars", "_pieces", "_part_start", "_part_offset", "_crc", "_words", "_spoken", "_wait"),
     )
