@@ -17,7 +17,7 @@ def _words(line: str) -> frozenset[str]:
 ANY = _words(
     "mr mrs ms dr prof mme mmes mlle mlles messrs rev hon sr sra srta sig dott dña hr dhr "
     "dra drs profa exmo exma mevr pág págs pag núm blz bkz ul ing abb kl nr ee "
-    "e.g i.e cf vs approx z.b d.h u.a bzw vgl bijv p.ej p.ex т.е т.к"
+    "e.g i.e cf vs approx z.b d.h u.a bzw vgl bijv p.ej p.ex т.е т.к séc m.in"
 )
 
 # The same, as two words.
@@ -83,8 +83,19 @@ MAY_END: dict[str, frozenset[str]] = {
 MAY_END_AFTER_NUMBER: dict[str, frozenset[str]] = {
     "ru": _words("г гг в вв руб коп тыс млн млрд"),
     "uk": _words("р рр грн тис млн млрд"),
-    "pl": _words("r zł gr tys mln mld"),
+    "pl": _words("r w zł gr tys mln mld"),
 }
+
+# Units of one letter. After a number they are no initials, and end a sentence as words do.
+UNITS = _words("m g l s h м л с ч")
+
+# With a capital after them they end a sentence, unless that is a day or a time zone.
+HOURS: dict[str, frozenset[str]] = {"en": _words("a.m p.m")}
+AFTER_HOUR = _words(
+    "monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thurs fri sat "
+    "sun eastern central mountain pacific greenwich january february march april may june july "
+    "august september october november december"
+)
 
 # English words that sentencex takes for abbreviations ("me" for Maine): in lower case, and with no
 # number after them, they end a sentence like any other word.
@@ -105,6 +116,21 @@ LETTER_WORDS = _words("я é è ò")
 
 # Languages that write an ordinal as a number with a full stop: "der 2. Weltkrieg".
 ORDINAL_FULL_STOP = _words("de da no nb nn fi cs sk pl hu hr sl sr bs et lv lt is tr")
+
+# Words that stand behind a number and its point only where they begin a sentence.
+STARTERS: dict[str, frozenset[str]] = {
+    "de": _words(
+        "Ich Du Er Es Wir Ihr Sie Das Dies Der Die Ein Eine Dann Danach Aber Und Oder Ja Nein Also "
+        "Wenn Was Wie Wo Wer Warum Hier Da Damit Möchten Möchtest Kann Können Soll Ist Sind Heute"
+    ),
+    "da": _words("Jeg Du Han Hun Det Den Vi De Og Men Så Er Hvad Hvordan Ja Nej Her"),
+    "no": _words("Jeg Du Han Hun Det Den Vi De Og Men Så Er Hva Hvordan Ja Nei Her"),
+    "nb": _words("Jeg Du Han Hun Det Den Vi De Og Men Så Er Hva Hvordan Ja Nei Her"),
+    "fi": _words("Minä Sinä Hän Se Me Te He Ja Mutta Niin Onko Mitä Miten Kyllä Ei Tämä Sitten"),
+    "cs": _words("Já Ty On Ona Ono My Vy Oni To Ten Ta A Ale Pak Je Jsou Co Jak Kde Ano Ne Tady"),
+    "pl": _words("Ja Ty On Ona Ono My Wy Oni To Ten Ta A Ale Potem Czy Jest Są Co Jak Gdzie Tak"),
+    "tr": _words("Ben Sen O Biz Siz Onlar Bu Şu Ama Ve Sonra Evet Hayır Ne Nasıl Orada Burada"),
+}
 
 # Months after "3.", for when the language is unknown.
 MONTHS = _words(

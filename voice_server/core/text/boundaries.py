@@ -26,6 +26,9 @@ CLOSERS = "\"'”’»›“‘«‹)]}」』】》〉）］｝〕〗"
 
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“”„«»‹›‘’¿¡—–]*\Z")
 _ENUMERATOR = re.compile(r"[\s(\[]*(?:\d{1,3}|[A-Za-z]|[ivxIVX]{2,4})")
+# The first item of a list inside a line: "The plan: 1. Eat. 2. Sleep."
+_FIRST_OF_LIST = re.compile(r":[ \t]+1\Z")
+_NUMBER = re.compile(r"(?:\d|\b[IVXLC]+)\s*\Z")
 _LETTER = re.compile(r"[^\W\d_]")
 _CASED = re.compile(r"[A-Za-zÀ-ÖØ-öø-ʯͰ-ϿЀ-ԯ԰-֏Ḁ-ỿἀ-῿]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -93,6 +96,9 @@ class SentenceEnds:
             verdict = self._judge_full_stop(before, language, following)
             if verdict is not None:
                 return verdict
+        if marks[-1] in ")]" and before.startswith(("(", "[")):
+            # (A sentence of its own.) sentencex never ends one at a bracket.
+            return True
         return self._ask_sentencex(language, before + marks, gap or " ", following)
 
     def _judge_full_stop(self, before: str, language: str, following: str | None) -> bool | None:
@@ -113,7 +119,9 @@ class SentenceEnds:
         if lower in data.MAY_END.get(language, _NOTHING):
             return following is not None and not is_number_next
         if lower in data.MAY_END_AFTER_NUMBER.get(language, _NOTHING):
-            return following is not None and before[: -len(word)].rstrip()[-1:].isdigit()
+            return following is not None and _NUMBER.search(before[: -len(word)]) is not None
+        if lower in data.HOURS.get(language, _NOTHING):
+            return following is not None and not self._is_time_going_on(following)
         if is_number_next and lower in data.BEFORE_NUMBER.get(language, _NOTHING):
             return False
         if word == lower and lower in data.WORDS.get(language, _NOTHING):
@@ -126,7 +134,7 @@ class SentenceEnds:
         self, word: str, before: str, language: str, following: str | None
     ) -> bool | None:
         is_number_next = following is not None and following[0].isdigit()
-        if _ENUMERATOR.fullmatch(before, before.rfind("\n") + 1):
+        if _ENUMERATOR.fullmatch(before, before.rfind("\n") + 1) or _FIRST_OF_LIST.search(before):
             return False
         if word.isdigit():
             return self._judge_number(word, language, following)
@@ -134,6 +142,8 @@ class SentenceEnds:
             return False
         if word in ("No", "no") and language == "en" and before.strip() == word:
             return not is_number_next
+        if word in data.UNITS and _NUMBER.search(before[: -len(word)]):
+            return following is not None and not is_number_next
         if self._is_initial(word):
             # sentencex knows which English words begin a sentence after "Plan B." and "the U.S."
             return None if language == "en" and following is not None else False
@@ -141,13 +151,18 @@ class SentenceEnds:
 
     def _judge_number(self, word: str, language: str, following: str | None) -> bool | None:
         if language in data.ORDINAL_FULL_STOP and len(word) < 4:
-            return False
+            return following in data.STARTERS.get(language, _NOTHING)
         if following is None:
             # "Am 2. März": with the language unknown, the next word has to be seen.
             return False if self._language is None and len(word) < 3 else None
         if following.strip("\"'(„“").lower() in data.MONTHS:
             return False
         return None
+
+    def _is_time_going_on(self, following: str) -> bool:
+        """True for what stands behind an hour in its sentence: a day, or a time zone."""
+        is_zone = following.isupper() and len(following) > 1
+        return is_zone or following.lower() in data.AFTER_HOUR
 
     def _is_initial(self, word: str) -> bool:
         last = re.split(r"[.\-]", word)[-1]
