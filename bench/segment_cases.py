@@ -96,7 +96,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "Veja a pág. 3 e o núm. 5. ¦Está claro.",
         "O Exmo. Sr. Presidente falou. ¦Todos ouviram.",
         "Custa 3,50 euros. ¦É barato, não é?",
-        "A av. Paulista é longa. ¦O séc. XX também.",
+        "O séc. XX foi longo. ¦O séc. XXI começou.",
     ),
     "nl": (
         "Hallo. ¦Hoe gaat het? ¦Goed!",
