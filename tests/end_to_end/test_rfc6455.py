@@ -308,7 +308,29 @@ def test_a_peer_that_goes_in_the_middle_of_a_frame_leaves_nothing(server):
 
 def test_a_message_in_endless_empty_fragments_is_refused(server):
     peer = Peer(server.port)
-    peer.send(frame(1, b"", fin=False) + frame(0, b"", fin=False) * 300)
+    peer.send(frame(1, b"", fin=False) + frame(0, b"", fin=False) * 300 + frame(9, b"there?"))
     closes = [payload for opcode, payload in peer.frames() if opcode == 8]
     assert struct.unpack(">H", closes[0][:2])[0] == 1008
     peer.close()
+
+
+def test_a_peer_that_goes_on_sending_can_still_read_why_it_was_refused(server):
+    peer = Peer(server.port)
+    peer.send(frame(1, length=(127, struct.pack(">Q", 2**40))))
+    for _ in range(64):
+        peer.send(b"x" * 65_536)
+    codes = [
+        struct.unpack(">H", payload[:2])[0] for opcode, payload in peer.frames() if opcode == 8
+    ]
+    peer.close()
+    assert codes == [1009]
+    server.wait_quiet()
+
+
+def test_a_text_that_is_no_utf8_is_no_matter_for_the_log(server, caplog):
+    peer = Peer(server.port)
+    peer.send(text(b'{"token": "\xff"}'))
+    assert [payload[:2] for opcode, payload in peer.frames() if opcode == 8] == [b"\x03\xef"]
+    peer.close()
+    server.wait_quiet()
+    assert not [record for record in caplog.records if record.exc_info]

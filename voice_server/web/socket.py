@@ -93,6 +93,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1000})
         super().handle_close(event)
 
+    def handle_ping(self) -> None:
+        # Past the close nothing is written.
+        if not self.close_sent:
+            super().handle_ping()
+
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:
             super().handle_cont(event)
@@ -100,13 +105,42 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.conn.send_close(1008, f"a message has at most {MAX_FRAGMENTS} fragments")
             self.handle_parser_exception()
 
+    def handle_parser_exception(self) -> None:
+        """As uvicorn, but the peer gets to read why: a socket that is closed over unread bytes
+        answers with a reset, which overtakes the close frame. What still comes is discarded."""
+        if self.close_timer is not None:
+            return
+        close = self.conn.close_sent
+        assert close is not None
+        why = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        self.queue.put_nowait(why)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.stop_keepalive()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
     def send_receive_event_to_app(self) -> None:
-        # Told that reading is paused already, uvicorn does not pause it.
-        was_paused, self.read_paused = self.read_paused, True
-        super().send_receive_event_to_app()
-        self.read_paused = was_paused
-        # Past the close nobody takes them, and the peer's own close must still be read.
-        if not (was_paused or self.close_sent) and len(self.queue) >= MAX_UNREAD:
+        data = b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            # Past the close nobody takes it, and the peer's own close must still be read.
+            return
+        if self.curr_msg_data_type == "text":
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:
+                # uvicorn logs a traceback, for what any stranger can send.
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        if not self.read_paused and len(self.queue) >= MAX_UNREAD:
             self.read_paused = True
             self.transport.pause_reading()
 
