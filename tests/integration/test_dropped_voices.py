@@ -193,6 +193,22 @@ async def test_a_name_that_is_no_text_is_a_problem_that_can_be_told(tmp_path: Pa
         assert not catalogue.voices()
 
 
+async def test_the_watch_that_such_a_name_ends_is_soon_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("voice_server.control.dropped._LONGEST_PAUSE", 3_600)
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/voice_samples/caf\xe9.wav"))
+    async with watched(tmp_path) as (folder, catalogue):
+        for name in ("nova", "vega"):
+            bad.write_bytes(wav())
+            await until(lambda: catalogue.problems)
+            (folder / f"{name}.wav").write_bytes(wav())
+            await until(lambda name=name: name in catalogue)
+            bad.unlink()
+            await until(lambda: not catalogue.problems)
+    assert "TaskGroup" not in caplog.text
+
+
 async def test_a_dropped_file_never_replaces_a_voice_of_another_door(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "data")
     cloned = Voice("maya", "Maya", "cloned", samples=(Sample("s", "/x.wav", "00"),))

@@ -38,6 +38,8 @@ _LOOK_AGAIN = 0.15
 # A file that was written this recently may still be growing.
 _SETTLING = 1.0
 _MAX_TRANSCRIPT_BYTES = 64 * 1024
+# From the end of a watch to the next one; twice as long each time that one ends soon, to the last.
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # What was decoded this recently may be in the memory of a process that has not written it down.
 _WANTED = 3_600.0
 
@@ -90,7 +92,9 @@ class DroppedVoices:
     async def _run(self) -> None:
         from watchfiles import awatch
 
+        pause = _PAUSE
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 await asyncio.to_thread(self._open)
                 # A look every few seconds finds what a network file system does not announce.
@@ -116,11 +120,14 @@ class DroppedVoices:
             except StopAsyncIteration:
                 return
             except Exception as exc:
-                logger.warning(
-                    "the folder %s cannot be watched, trying again: %s", self.folder, exc
-                )
+                # watchfiles ends at a file whose name is not UTF-8, in a group of errors.
+                cause = exc.exceptions[0] if isinstance(exc, ExceptionGroup) else exc
+                logger.warning("watching the folder %s again, after: %s", self.folder, cause)
                 self.scanned.set()
-                await asyncio.wait([asyncio.create_task(self._stop.wait())], timeout=5)
+                is_new = time.monotonic() - began > _LONGEST_PAUSE
+                pause = _PAUSE if is_new else min(2 * pause, _LONGEST_PAUSE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
