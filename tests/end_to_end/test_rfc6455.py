@@ -293,6 +293,16 @@ def test_a_handshake_that_is_not_one_is_refused(server, change):
     assert 400 <= answer(server.port, "GET /stream-tokens HTTP/1.1", *lines) < 500
 
 
+@pytest.mark.parametrize(
+    ("path", "header", "status"),
+    [("/stream?text=" + "a" * 9_000, "X: y", 414), ("/stream", "Cookie: " + "a" * 9_000, 431)],
+    ids=["address", "header"],
+)
+def test_a_handshake_with_a_line_that_is_too_long_is_answered(server, path, header, status):
+    lines = [f"{name}: {value}" for name, value in GOOD.items()]
+    assert answer(server.port, f"GET {path} HTTP/1.1", *lines, header) == status
+
+
 def test_a_handshake_is_a_get(server):
     lines = [f"{name}: {value}" for name, value in GOOD.items()]
     assert 400 <= answer(server.port, "POST /stream-tokens HTTP/1.1", *lines) < 500

@@ -63,6 +63,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             data = self._take_short_texts(data)
         if data and not self.transport.is_closing():
             super().data_received(data)
+            if self.conn.handshake_exc is not None and not self.handshake_complete:
+                self._refuse_handshake()
 
     async def receive(self) -> Any:
         while not self.queue:
@@ -143,6 +145,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if not self.read_paused and len(self.queue) >= MAX_UNREAD:
             self.read_paused = True
             self.transport.pause_reading()
+
+    def _refuse_handshake(self) -> None:
+        """Send what websockets answers to a line that is too long; uvicorn leaves it unsent."""
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
 
     def _takes_sound(self) -> bool:
         """A message can be written now: the connection is open and nothing is before it."""
