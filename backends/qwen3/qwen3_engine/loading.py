@@ -53,13 +53,18 @@ def locate(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return path
-    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+    is_path = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1
+    if is_path or path.exists():
+        # A relative one is meant from where the server was started, which may surprise.
         raise BackendError(
-            f"no checkpoint directory at {model}; set option 'model' to one that exists, or to a "
-            "hub name such as Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
+            f"no checkpoint directory at {path.absolute()}; set option 'model' to one that exists, "
+            "or to a hub name such as Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
             code="model_missing",
         )
-    return hub.snapshot(model, lambda folder: _missing_file(folder) is None)
+    try:
+        return hub.snapshot(model, lambda folder: _missing_file(folder) is None)
+    except BackendError as exc:
+        raise BackendError(f"{path.absolute()} is no directory, and {exc}", code=exc.code) from exc
 
 
 def inspect(directory: Path) -> Checkpoint:
@@ -179,9 +184,10 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
     try:
         # device_map would need accelerate; moving afterwards costs one copy and nothing else.
         wrapper = package.Qwen3TTSModel.from_pretrained(str(checkpoint.directory), dtype=dtype)
-        wrapper.model.to(device=device, dtype=dtype).eval()
+        # Without dtype: that would round what the package keeps in float32, its rotary frequencies.
+        wrapper.model.to(device).eval()
         codec = wrapper.model.speech_tokenizer
-        codec.model.to(device=device, dtype=dtype).eval()
+        codec.model.to(device).eval()
         codec.device = wrapper.device = device
     except torch.OutOfMemoryError as exc:
         raise BackendError(
@@ -193,11 +199,13 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
         if is_device_lost(exc):
             raise
         raise _incomplete(
-            f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {exc}"
+            f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {exc}; "
+            "fetch the whole checkpoint again"
         ) from exc
     _check_weights(wrapper.model, checkpoint.directory, ("talker.", "speaker_encoder."))
     _check_weights(codec.model, checkpoint.directory / "speech_tokenizer", ("decoder.",))
     _check_ids(wrapper.model.config, checkpoint.directory)
+    _check_vocabulary(wrapper.processor.tokenizer, wrapper.model.config, checkpoint.directory)
     groups = wrapper.model.config.talker_config.num_code_groups
     if (books := codec.model.decoder.config.num_quantizers) != groups:
         raise _incomplete(
@@ -234,6 +242,20 @@ def _check_ids(config: Any, directory: Path) -> None:
                 raise _incomplete(
                     f"config.json of {directory}: {name} is {value}, and its table has {size} rows"
                 )
+
+
+def _check_vocabulary(tokenizer: Any, config: Any, directory: Path) -> None:
+    """Another model's tokenizer would speak another text, or name tokens that are not there."""
+    ids = tokenizer.get_vocab()
+    start = ids.get("<|im_start|>", config.im_start_token_id)
+    if (
+        start != config.im_start_token_id
+        or max(ids.values()) >= config.talker_config.text_vocab_size
+    ):
+        raise _incomplete(
+            f"vocab.json or tokenizer_config.json of {directory} belongs to another model; "
+            "fetch the whole checkpoint again"
+        )
 
 
 def _numbers(values: Mapping[str, Any], ending: str) -> dict[str, int]:

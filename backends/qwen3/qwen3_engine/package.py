@@ -7,8 +7,10 @@ engine runs touches them, apart from one filter bank that transformers can make 
 from __future__ import annotations
 
 import importlib.machinery
+import io
 import sys
 import types
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,9 @@ def import_package() -> types.ModuleType:
         if not hasattr(sys.modules["einops"], name):
             setattr(sys.modules["einops"], name, _unused)
     try:
-        import qwen_tts
+        # Its 25 Hz tokenizer asks for flash-attn on stdout. Nothing here would use it.
+        with redirect_stdout(io.StringIO()):
+            import qwen_tts
     except ModuleNotFoundError as exc:
         raise BackendError(
             f"{exc.name} is not installed; run `cli.py backends install qwen3` (by hand: the two "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -56,6 +58,7 @@ def test_damaged_weights_are_noticed(copy):
     with refused("model_incomplete") as failure:
         Engine.load(EngineOptions.from_map({"model": str(copy), "device": "cpu"}))
     assert str(copy) in str(failure.value)
+    assert "fetch" in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +155,6 @@ def test_a_configuration_that_is_no_json_is_named(copy):
     with refused("model_incomplete") as failure:
         loading.inspect(copy)
     assert "config.json" in str(failure.value)
-
-
-def test_a_directory_that_is_not_there_is_named(tmp_path):
-    for model in (str(tmp_path / "nowhere"), "./nowhere/at/all", "just-a-word"):
-        with refused("model_missing") as failure:
-            loading.locate(model)
-        assert model in str(failure.value)
 
 
 def test_a_hub_name_without_network_says_what_to_do(monkeypatch, tmp_path):
@@ -290,6 +286,33 @@ def test_every_kind_loads_and_says_what_it_can_do(checkpoints, kind):
         assert engine.prepare(Voice()).length >= 8
 
 
+@pytest.mark.parametrize(
+    "model", ["base", "./models/base", "models/base", "/nowhere/base", "config.json"]
+)
+def test_a_directory_that_is_not_there_is_named_as_it_was_looked_for(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").touch()
+    monkeypatch.setattr(hub, "_is_reachable", lambda: False)
+    with refused("model_missing") as failure:
+        loading.locate(model)
+    assert str(tmp_path / model) in str(failure.value)
+
+
+@pytest.mark.parametrize("which", ["moved", "larger", "controls"])
+def test_the_tokenizer_of_another_model_is_noticed(copy, which):
+    vocabulary = json.loads((copy / "vocab.json").read_text())
+    if which == "moved":
+        vocabulary = {name: number + 5000 for name, number in vocabulary.items()}
+    elif which == "larger":
+        vocabulary |= {f"zz{number}": number for number in range(len(vocabulary), 6000)}
+    else:
+        edit(copy / "config.json", im_start_token_id=5)
+    (copy / "vocab.json").write_text(json.dumps(vocabulary))
+    with refused("model_incomplete") as failure:
+        Engine.load(EngineOptions.from_map({"model": str(copy), "device": "cpu"}))
+    assert "belongs to another model" in str(failure.value)
+
+
 def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "qwen_tts", None)
     with refused("not_installed") as failure:
@@ -304,9 +327,37 @@ def test_importing_the_package_needs_none_of_what_it_stands_in_for():
         sys.modules["einops"].rearrange("a b -> b a")
 
 
+def test_the_package_asks_nobody_for_what_is_not_used():
+    code = "from qwen3_engine.package import import_package; import_package()"
+    command = [sys.executable, "-c", code]
+    paths = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_the_stand_in_filter_bank_is_the_one_the_speaker_encoder_was_trained_with():
     """Slaney filters have unit area over frequency: checked against that definition."""
     bank = package._mel(sr=24_000, n_fft=1024, n_mels=128, fmin=0, fmax=12_000)
     assert bank.shape == (128, 513)
     areas = bank.sum(1) * (24_000 / 1024)
     assert abs(areas[40:] - 1).max() < 0.1
+
+
+def test_a_dtype_rounds_weights_and_leaves_rotary_frequencies_as_the_package_has_them(
+    checkpoints, packages
+):
+    """In bfloat16 they would turn the codec's oldest keys a quarter of a radian too far."""
+    checkpoint = loading.inspect(checkpoints["base"])
+    loaded = loading.load(checkpoint, torch.device("cpu"), torch.bfloat16)
+
+    def frequencies(wrapper):
+        codec = wrapper.model.speech_tokenizer.model
+        named = [*wrapper.model.named_buffers(), *codec.named_buffers()]
+        return [value for name, value in named if name.endswith("inv_freq")]
+
+    wanted = frequencies(packages["base"])
+    assert len(wanted) > 2
+    for one, other in zip(frequencies(loaded), wanted, strict=True):
+        assert torch.equal(one, other)
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
