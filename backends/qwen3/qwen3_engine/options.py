@@ -35,8 +35,12 @@ def _number(name: str, value: Any, low: float, high: float, *, whole: bool = Fal
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise _bad(f"{name} must be {kind} from {low:g} to {high:g}, not {value!r}")
+        raise _bad(f"{name} must be {kind} from {_plain(low)} to {_plain(high)}, not {value!r}")
     return value
+
+
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 @dataclass(frozen=True, slots=True)

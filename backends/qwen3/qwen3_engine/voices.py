@@ -39,7 +39,7 @@ class Voices:
 
     def __init__(self, model: Any, prompts: Prompts, options: EngineOptions) -> None:
         self.kind: str = model.config.tts_model_type
-        self.takes_instructions = (
+        self.takes_instructions = self.kind == "voice_design" or (
             self.kind == "custom_voice" and model.config.tts_model_size != "0b6"
         )
         self.speakers = list(prompts.speakers)
@@ -82,8 +82,9 @@ class Voices:
                 code="unknown_voice",
             )
         if self.kind == "voice_design":
-            design = voice.design or options.instructions or self._design
-            return PromptKey(options.language, instructions=design)
+            # How a voice is and how it shall speak are one description to the model.
+            said = " ".join(filter(None, (voice.design, options.instructions)))
+            return PromptKey(options.language, instructions=said or self._design)
         speaker = (voice.speaker or self.default or "").lower()
         if speaker not in self.speakers:
             raise BackendError(

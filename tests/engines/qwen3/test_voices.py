@@ -148,4 +148,18 @@ def test_a_designed_voice_saved_as_a_recording_is_a_clone_that_stays(packages, t
 def test_a_turn_without_a_design_is_spoken_in_the_default_one(packages):
     engine = engine_of(packages["voice_design"], slots=1, design="a deep voice")
     assert engine.prepare(Voice()) is engine.prepare(Voice(design="a deep voice"))
+
+
+def test_instructions_describe_the_voice_or_add_to_its_description(packages):
+    engine = engine_of(packages["voice_design"], slots=1)
+    assert engine.voices.takes_instructions
+
+    def codes(design, **params):
+        voice = Voice(design=design)
+        return speak(engine, Request("the quick", voice, {"temperature": 0, **params})).frames
+
+    shouted = codes("a deep voice Shout!")
+    assert codes("a deep voice", instructions="Shout!") == shouted
+    assert codes(None, instructions="a deep voice Shout!") == shouted
+    assert codes("a deep voice") != shouted
     assert engine.prepare(Voice(design="a high voice")) is not engine.prepare(Voice())
