@@ -53,6 +53,8 @@ def test_a_job_gets_what_was_asked_for_and_the_language() -> None:
     [
         ({"opts": {"sped": 2}}, "unknown_option"),
         ({"opts": {"speed": float("nan")}}, "bad_option"),
+        ({"opts": {"speed": 2**64}}, "bad_option"),
+        ({"opts": {"speed": -(10**30)}}, "bad_option"),
         ({"instructions": "whisper"}, "unknown_option"),
     ],
 )

@@ -26,6 +26,8 @@ def job_params(asked: wire.Configure, backend: str, info: BackendInfo) -> dict[s
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise UnknownOption(f"option {name!r}: expected a finite number", code="bad_option")
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise UnknownOption(f"option {name!r}: expected a 64-bit number", code="bad_option")
     if asked.language is not None:
         check_language(asked.language, backend, info)
         params["language"] = asked.language
