@@ -99,6 +99,9 @@ class Engine:
     ) -> None:
         # cuDNN's attention makes a plan for each new shape, and prompts come in any length.
         torch.backends.cuda.enable_cudnn_sdp(False)
+        if device.type == "cuda":
+            # Events and pinned memory belong to the current device, whichever that is.
+            torch.cuda.set_device(device)
         model = wrapper.model
         config = model.config
         self.options = options

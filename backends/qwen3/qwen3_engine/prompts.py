@@ -21,7 +21,7 @@ from voice_worker.backend import BackendError
 
 from .codec import CodecState
 from .model import Talker
-from .runners import CodecRunner
+from .runners import CodecRunner, sent_to
 from .slots import Slots
 from .text import TextEncoder
 
@@ -140,7 +140,7 @@ class Prompts:
 
     def bridge(self, first: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """The code side of speech that was said: its inputs [n, H], and the next one [H]."""
-        frames = self._talker.embed_frames(_sent_to(first.device, codes))
+        frames = self._talker.embed_frames(sent_to(first.device, codes))
         return torch.cat((first[None], frames[:-1])), frames[-1]
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class Prompts:
 
     def _embed_text(self, tokens: list[int]) -> Tensor:
         table = self._talker.text
-        return table[_sent_to(table.device, torch.tensor(tokens))]
+        return table[sent_to(table.device, torch.tensor(tokens))]
 
     def _code_side(self, key: PromptKey, reference: Reference | None) -> Tensor:
         """Think tags, speaker and pad: [n, H]."""
@@ -169,9 +169,9 @@ class Prompts:
                 config.codec_think_eos_id,
             ]
         table = self._talker.first_codes
-        parts = [table[_sent_to(table.device, torch.tensor(tags))]]
+        parts = [table[sent_to(table.device, torch.tensor(tags))]]
         if reference is not None:
-            parts.append(reference.embedding.to(table)[None])
+            parts.append(sent_to(table.device, reference.embedding.to(table.dtype))[None])
         elif key.speaker is not None:
             parts.append(table[self.speakers[key.speaker]][None])
         parts.append(table[config.codec_pad_id][None])
@@ -202,10 +202,3 @@ class Prompts:
         rows = torch.full((1,), slot, device=x.device)
         window = self._slots.window(rows, positions, start + len(x))
         self._talker.stack.forward(x[None], positions, window, window.mask())
-
-
-def _sent_to(device: torch.device, numbers: Tensor) -> Tensor:
-    """On ``device``. From pageable memory the copy would wait for the step in flight."""
-    if device.type != "cuda":
-        return numbers
-    return numbers.pin_memory().to(device, non_blocking=True)

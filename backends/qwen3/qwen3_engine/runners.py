@@ -63,6 +63,15 @@ class _Captured:
     output: Tensor
 
 
+def sent_to(device: torch.device, numbers: Tensor) -> Tensor:
+    """A tensor of the host on ``device``. From pageable memory the copy would wait for the step in
+    flight; pinned memory is not used again before the copy is over.
+    """
+    if device.type != "cuda":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)
+
+
 class Program:
     """``run(key, *inputs)`` on ``device``; with ``use_graphs``, captured once per key."""
 
@@ -80,17 +89,15 @@ class Program:
         """Start the program on host tensors. Returns at once on CUDA."""
         if self._device.type == "cpu":
             return Result(self._run(key, *inputs))
-        pinned = [tensor.pin_memory() for tensor in inputs]
         with torch.cuda.stream(self._stream):
             if self._use_graphs:
                 captured = self._captured[key]
-                for static, given in zip(captured.inputs, pinned, strict=True):
-                    static.copy_(given, non_blocking=True)
+                for static, given in zip(captured.inputs, inputs, strict=True):
+                    static.copy_(given.pin_memory(), non_blocking=True)
                 captured.graph.replay()
                 output = captured.output
             else:
-                moved = [tensor.to(self._device, non_blocking=True) for tensor in pinned]
-                output = self._run(key, *moved)
+                output = self._run(key, *[sent_to(self._device, given) for given in inputs])
             # The copy is queued behind the program: the next replay cannot overwrite it early.
             host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
             host.copy_(output, non_blocking=True)
@@ -240,17 +247,22 @@ class CodecRunner:
         padded = torch.tensor(rows + [scratch] * (size - len(rows)))
         if size > len(rows):
             codes = torch.cat((codes, codes.new_zeros(size - len(rows), *codes.shape[1:])))
-        return self._program((size, codes.shape[2]), padded, codes)
+        key = (size, codes.shape[2])
+        if self._graphs and not self._program.has(key):
+            self._capture(*key)
+        return self._program(key, padded, codes)
+
+    def _capture(self, size: int, count: int) -> None:
+        rows = torch.full((size,), self.codec.rows - 1)
+        codes = torch.zeros(size, self.codec.codebooks, count, dtype=torch.int64)
+        self._program.capture((size, count), rows, codes)
 
     def capture_all(self, groups: list[int]) -> None:
         if not self._graphs:
             return
-        codebooks = self.codec.codebooks
         for size in reversed(self._sizes):
-            rows = torch.full((size,), self.codec.rows - 1)
             for count in groups:
-                codes = torch.zeros(size, codebooks, count, dtype=torch.int64)
-                self._program.capture((size, count), rows, codes)
+                self._capture(size, count)
 
     def start(self, slot: int, state: CodecState | None) -> None:
         """Begin a stream in ``slot``: fresh, or after a reference."""
@@ -263,9 +275,9 @@ class CodecRunner:
         """The codec's memory after codes [T, groups], so that speech goes on from them."""
         row = self.codec.rows - 1
         with self._aside():
-            rows = torch.tensor([row], device=self._device)
+            rows = torch.full((1,), row, device=self._device)
             self.codec.reset(row)
-            for part in codes.to(self._device).T[None].split(self.codec.max_group, -1):
+            for part in sent_to(self._device, codes).T[None].split(self.codec.max_group, -1):
                 self.codec.decode(rows, part)
             return self.codec.save(row)
 

@@ -62,9 +62,16 @@ class Noise:
         state = _mix(keys[:, None] ^ self._groups)
         bits = state[:, self._group_of]
         bits ^= self._codes
-        # 24 bits, centred in their bin: never 0, never 1.
-        uniform = (_mix(bits) >> 8).float().add_(0.5).mul_(2.0**-24)
-        return uniform.log_().neg_().log_().neg_()
+        return gumbel(_mix(bits))
+
+
+def gumbel(words: Tensor) -> Tensor:
+    """Gumbel noise of 32-bit words, float32, always finite.
+
+    23 bits, centred in their bin: never 0, and with one bit more the last would be rounded to 1.
+    """
+    uniform = (words >> 9).float().add_(0.5).mul_(2.0**-23)
+    return uniform.log_().neg_().log_().neg_()
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import fake_cuda
 import numpy as np
 import torch
+from qwen3_engine import loading
 from qwen3_engine.engine import Engine
 from qwen3_engine.job import Job
 from qwen3_engine.options import EngineOptions
@@ -15,11 +18,29 @@ from qwen3_engine.options import EngineOptions
 from voice_worker.backend import Voice
 
 CPU = torch.device("cpu")
+RYAN = Voice(speaker="ryan")
 
 
 def engine_of(wrapper: Any, **options: Any) -> Engine:
     """An engine over a package model that stays usable itself."""
     return Engine(wrapper, EngineOptions.from_map({"model": "unused", **options}), CPU)
+
+
+def cuda_engine(
+    wrapper: Any, dtype: torch.dtype | None = None, *, is_shared: bool = False, **options: Any
+) -> Engine:
+    """An engine over the checkpoint of ``wrapper``, loaded to a device that is not there."""
+    checkpoint = loading.inspect(Path(wrapper.model.name_or_path))
+    loaded = loading.load(checkpoint, fake_cuda.DEVICE, dtype or wrapper.model.dtype)
+    made = EngineOptions.from_map({"model": "unused", **options})
+    return Engine(loaded, made, fake_cuda.DEVICE, is_shared=is_shared)
+
+
+def captured(engine: Engine) -> Engine:
+    """``engine`` with the graphs that it makes when it is loaded."""
+    engine.parts.frames.capture_all()
+    engine.parts.codec.capture_all(engine.group_sizes())
+    return engine
 
 
 @dataclass

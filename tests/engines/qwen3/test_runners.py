@@ -58,9 +58,7 @@ def test_batches_padded_for_graphs_speak_the_same(small, monkeypatch):
     assert {key.size for key in frames} <= {1, 2, 4, 5}
     assert {key.used for key in frames} == {256}
     assert {key.has_nucleus for key in frames} == {False, True}
-    assert captured == frames, (
-        "a size that was not captured beforehand is captured at its first use"
-    )
+    assert captured == sizes, "a size that was not captured beforehand is captured at its first use"
     for one, other in zip(plain, padded, strict=True):
         assert one.pieces == other.pieces
         np.testing.assert_allclose(one.samples, other.samples, atol=1e-7)

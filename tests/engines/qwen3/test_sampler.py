@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qwen3_engine.sampler import Dice, Noise, frame_key, make_key, penalise
+from qwen3_engine.sampler import Dice, Noise, frame_key, gumbel, make_key, penalise
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
@@ -52,6 +52,14 @@ def test_noise_of_codebooks_frames_and_seeds_is_unrelated():
     assert len(torch.unique(noise)) > 0.99 * noise.numel()
 
 
+def test_noise_is_finite_whatever_the_hash():
+    """A code of infinite noise would be taken, and be no number where temperature 0 removes it."""
+    words = torch.tensor([0, 511, 512, 2**31, 2**32 - 512, 2**32 - 1])
+    noise = gumbel(words)
+    assert noise.isfinite().all()
+    assert (noise.diff() >= 0).all()
+
+
 def test_noise_is_the_hash_of_key_frame_codebook_and_code():
     """Written out for single numbers; one pass over all codebooks gives the same."""
 
@@ -64,7 +72,7 @@ def test_noise_is_the_hash_of_key_frame_codebook_and_code():
         state = mixed(key ^ mixed(frame + 0x9E3779B9 & 0xFFFFFFFF))
         state = mixed(state ^ (codebook + 1) * 0x9E3779B9 & 0xFFFFFFFF)
         bits = mixed(state ^ mixed(code + 1))
-        return -math.log(-math.log(((bits >> 8) + 0.5) * 2.0**-24))
+        return -math.log(-math.log(((bits >> 9) + 0.5) * 2.0**-23))
 
     sizes, keys, frames = [7, 5, 5], [make_key(seed, 0) for seed in (0, 9)], [3, (2 << 20) + 1]
     expected = [
