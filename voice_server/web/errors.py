@@ -42,6 +42,7 @@ _BACKEND_STATUS = {
     "bad_sample": 400,
     "unsupported_language": 400,
     "out_of_memory": 503,
+    "prompt_too_long": 400,
 }
 # Codes of RequestError, which has no class for each.
 _REQUEST_CODES = frozenset(
