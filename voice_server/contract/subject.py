@@ -237,7 +237,9 @@ class Subject:
         """The voice of the recording."""
         path, transcript = self.plan.recording, self.plan.transcript
         assert path is not None
-        return Voice(samples=(Sample(path, transcript),), digest=_digest(str(path)), cache=cache)
+        # With a cache it is a voice of its own: of one it knows already an engine keeps nothing.
+        digest = _digest(f"{path} {cache or ''}")
+        return Voice(samples=(Sample(path, transcript),), digest=digest, cache=cache)
 
     def designed(self) -> Voice:
         """The voice of a description."""
