@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from qwen3_engine.engine import Engine
-from qwen3_engine.options import LANGUAGES, TURN_OPTIONS, EngineOptions
+from qwen3_engine.options import TURN_OPTIONS, EngineOptions
 
 from voice_worker import BackendInfo, BatchBackend, Speaker, Step, Turn, Voice, serve
 
@@ -36,7 +36,7 @@ class Qwen3(BatchBackend):
         takes = ("instructions",) if voices.takes_instructions else ()
         return BackendInfo(
             sample_rate=24_000,
-            languages=tuple(LANGUAGES),
+            languages=tuple(voices.languages),
             speakers=tuple(
                 Speaker(name, *SPEAKERS.get(name, (name, "", ""))) for name in voices.speakers
             ),

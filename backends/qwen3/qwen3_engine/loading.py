@@ -198,8 +198,9 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
         # Whatever the package makes of a configuration that nobody published.
         if is_device_lost(exc):
             raise
+        said = " ".join(str(exc).split())
         raise _incomplete(
-            f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {exc}; "
+            f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {said:.500}; "
             "fetch the whole checkpoint again"
         ) from exc
     _check_weights(wrapper.model, checkpoint.directory, ("talker.", "speaker_encoder."))
@@ -235,7 +236,10 @@ def _check_ids(config: Any, directory: Path) -> None:
     text = _numbers(vars(config), "_token_id")
     codes = _numbers(vars(talker), "_id")
     for kind in ("spk_id", "codec_language_id"):
-        codes |= _numbers(getattr(talker, kind) or {}, "")
+        named = getattr(talker, kind) or {}
+        codes |= _numbers(named, "")
+        if strange := sorted(named.keys() - codes.keys()):
+            raise _incomplete(f"config.json of {directory}: {kind} of {strange[0]} is no number")
     for size, ids in ((talker.text_vocab_size, text), (talker.vocab_size, codes)):
         for name, value in ids.items():
             if not 0 <= value < size:

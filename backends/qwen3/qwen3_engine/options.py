@@ -169,9 +169,16 @@ class TurnOptions:
 
     @classmethod
     def from_generation(cls, generation: Mapping[str, Any], language: str) -> TurnOptions:
-        """A checkpoint's own settings, from its generation_config.json."""
+        """A checkpoint's own settings, from its generation_config.json.
+
+        Raises BackendError ``model_incomplete``.
+        """
         names = ("temperature", "top_k", "top_p", "repetition_penalty")
-        params = {name: generation[name] for name in names if name in generation}
+        params = {name: generation[name] for name in names if generation.get(name) is not None}
         if not generation.get("do_sample", True):
             params["temperature"] = 0.0
-        return cls.from_params({**params, "language": language}, cls(), 0)
+        try:
+            return cls.from_params({**params, "language": language}, cls(), 0)
+        except BackendError as exc:
+            why = f"generation_config.json: {exc}"
+            raise BackendError(why, code="model_incomplete") from exc

@@ -21,7 +21,7 @@ from voice_worker.failure import reason_of
 from voice_worker.keeping import keep
 
 from .loading import KINDS
-from .options import EngineOptions, TurnOptions
+from .options import LANGUAGES, EngineOptions, TurnOptions
 from .prompts import Prompt, PromptKey, Prompts, Reference
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Voices:
             self.kind == "custom_voice" and model.config.tts_model_size != "0b6"
         )
         self.speakers = list(prompts.speakers)
+        known = model.config.talker_config.codec_language_id
+        self.languages = [tag for tag, name in LANGUAGES.items() if name in known]
         if self.kind == "custom_voice" and not self.speakers:
             raise BackendError(
                 "config.json names no speakers ('spk_id'); fetch the checkpoint again",
@@ -61,6 +63,11 @@ class Voices:
 
     def prompt(self, voice: Voice, options: TurnOptions) -> Prompt:
         """The prompt of ``voice`` in a turn's language. Raises BackendError for what cannot be."""
+        if options.language not in ("auto", *map(LANGUAGES.get, self.languages)):
+            raise BackendError(
+                f"this model does not speak {options.language}; leave the language out",
+                code="unsupported_language",
+            )
         key = self._key(voice, options)
         if found := self._prompts.find(key):
             return found

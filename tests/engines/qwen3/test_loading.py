@@ -106,6 +106,7 @@ def test_weights_of_something_else_are_not_filled_up_with_noise(copy):
         ({"talker_config": {"hidden_size": "64"}}, "could not be loaded"),
         ({"talker_config": {"hidden_size": 128}}, "could not be loaded"),
         ({"talker_config": "small"}, "could not be loaded"),
+        ({"talker_config": {"spk_id": {"ryan": "x"}}}, "spk_id of ryan is no number"),
     ],
 )
 def test_a_configuration_that_does_not_fit_the_weights_is_refused(copy, changes, words):
@@ -296,6 +297,25 @@ def test_a_directory_that_is_not_there_is_named_as_it_was_looked_for(tmp_path, m
     with refused("model_missing") as failure:
         loading.locate(model)
     assert str(tmp_path / model) in str(failure.value)
+
+
+def test_settings_that_the_model_recommends_are_checked_and_may_be_left_out(copy):
+    edit(copy / "generation_config.json", temperature=None, top_k=None)
+    assert load(copy).defaults.temperature == 0.9
+    edit(copy / "generation_config.json", temperature="hot")
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "generation_config.json: temperature must be" in str(failure.value)
+
+
+def test_a_language_that_the_checkpoint_does_not_name_is_not_claimed(copy):
+    about = json.loads((copy / "config.json").read_text())
+    about["talker_config"]["codec_language_id"] = {"english": 80, "german": 81}
+    (copy / "config.json").write_text(json.dumps(about))
+    engine = load(copy)
+    assert engine.voices.languages == ["en", "de"]
+    with refused("unsupported_language"):
+        engine.admit(1, Voice(), {"language": "fr"}, 0)
 
 
 @pytest.mark.parametrize("which", ["moved", "larger", "controls"])
