@@ -53,11 +53,18 @@ def arguments() -> argparse.Namespace:
     add("--opt", action="append", default=[], metavar="K=V", help="engine option, e.g. speed=1.2")
     add("--output", metavar="FILE", help="write what was received to a WAV file")
     add("--play", action=argparse.BooleanOptionalAction, help="play it; default: if possible")
-    add("--token-delay", type=float, default=0.02, metavar="S", help="seconds between tokens: 0.02")
+    add("--token-delay", type=seconds, default=0.02, metavar="S", help="between tokens: 0.02 s")
     add("--timestamps", action="store_true", help="ask for the time of every word")
     add("--api-key", default=os.environ.get("VOICE_SERVER_API_KEY"), metavar="KEY",
         help="default: the environment's VOICE_SERVER_API_KEY")  # fmt: skip
     return parser.parse_args()
+
+
+def seconds(text: str) -> float:
+    """A length of time, as argparse takes it."""
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise ValueError
+    return value
 
 
 def option(text: str) -> tuple[str, Any]:

@@ -323,6 +323,8 @@ def test_the_key_goes_into_the_header_never_into_the_address() -> None:
     [
         (["--opt", "speed"], "expected name=value, such as speed=1.2"),
         (["--url", "localhost"], "expected something like ws://"),
+        (["--token-delay", "-1"], "invalid seconds value: '-1'"),
+        (["--token-delay", "nan"], "invalid seconds value: 'nan'"),
     ],
 )
 def test_a_wrong_flag_is_told(flags: list[str], told: str) -> None:
