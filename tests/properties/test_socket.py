@@ -15,7 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
-from voice_server.web.socket import BoundedWebSocket, Unread
+from voice_server.web.socket import MAX_TAKEN, BoundedWebSocket, Unread
+from voice_server.web.stream_tokens import SocketChannel
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -142,6 +143,72 @@ def test_short_texts_do_not_pass_through_the_parser(count: int) -> None:
         socket.data_received(Frame(Opcode.TEXT, b'{"token": "Hi"}').serialize(mask=True) * count)
         received: list[Any] = [await socket.receive() for _ in range(count)]
         assert [message["text"] for message in received] == ['{"token": "Hi"}'] * count
+
+    asyncio.run(run())
+
+
+@given(
+    wanted=st.lists(st.booleans(), min_size=1, max_size=2 * MAX_TAKEN),
+    reads=st.lists(st.integers(1, MAX_TAKEN + 8), min_size=1, max_size=8),
+    pause=st.integers(0, 3),
+)
+def test_what_is_taken_as_it_comes_and_what_is_read_keep_their_order(
+    wanted: list[bool], reads: list[int], pause: int
+) -> None:
+    """``wanted``: which are taken if offered; ``reads``: how many come at once, by turns."""
+    got: list[int] = []
+    offered: list[int] = []
+
+    def take(text: str) -> bool:
+        offered.append(int(text))
+        if wanted[int(text)]:
+            got.append(int(text))
+        return wanted[int(text)]
+
+    async def read(socket: BoundedWebSocket) -> None:
+        while True:
+            got.append(int((await socket.receive())["text"]))
+            for _ in range(pause):  # it is busy, and then nothing is offered
+                await asyncio.sleep(0)
+
+    async def run() -> None:
+        socket, _ = await opened(BoundedWebSocket)
+        assert isinstance(socket, BoundedWebSocket)
+        socket.take = take
+        reader = asyncio.create_task(read(socket))
+        await asyncio.sleep(0)
+        frames = [Frame(Opcode.TEXT, b"%d" % n).serialize(mask=True) for n in range(len(wanted))]
+        for count in itertools.cycle(reads):
+            socket.data_received(b"".join(frames[:count]))
+            assert len(offered) <= MAX_TAKEN + 1
+            offered.clear()
+            del frames[:count]
+            await asyncio.sleep(0)
+            if not frames:
+                break
+        while len(got) < len(wanted):
+            await asyncio.sleep(0)
+        reader.cancel()
+
+    asyncio.run(run())
+    assert got == list(range(len(wanted)))
+
+
+def test_a_channel_finds_the_short_way_in_its_scope() -> None:
+    async def run() -> None:
+        socket, wire = await opened(BoundedWebSocket)
+        channel = SocketChannel(socket.scope, socket.receive, socket.send)
+        taken: list[str] = []
+        channel.listen(lambda text: bool(taken.append(text) or text == "mine"))
+        received = asyncio.create_task(channel.receive())
+        await asyncio.sleep(0)
+        for text in (b"mine", b"another's", b"late"):
+            socket.data_received(Frame(Opcode.TEXT, text).serialize(mask=True))
+        assert await received == "another's"
+        assert taken == ["mine", "another's"]
+        socket.send = None  # type: ignore[method-assign,assignment]
+        await channel.send(b"sound")
+        assert wire.sent == Frame(Opcode.BINARY, b"sound").serialize(mask=False)
 
     asyncio.run(run())
 

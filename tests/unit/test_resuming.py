@@ -18,6 +18,8 @@ class Channel:
         self.sent: list[str | bytes] = []
         self.was_told = asyncio.Event()
 
+    def listen(self, take: Any) -> None: ...
+
     async def receive(self) -> str:
         await asyncio.Event().wait()
         raise AssertionError("nothing sets it")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from voice_server.core.errors import RequestError, UnsupportedFormat
+from voice_server.core.errors import RequestError, UnsupportedFormat, VoiceServerError
 
 PROTOCOL = 1
 SAMPLE_RATE = 24_000
@@ -140,8 +140,10 @@ def parse(raw: str) -> tuple[str | None, list[Event]]:
 
     Raises RequestError (``invalid_json``, ``bad_message``) or UnsupportedFormat, naming the field.
     """
+    if (token := parse_token(raw)) is not None:
+        return None, [token]
     try:
-        obj = _load(raw)
+        obj = json.loads(raw)
     except (ValueError, RecursionError) as exc:
         raise RequestError(
             f'not JSON ({exc}); send text messages such as {{"token": "Hello "}}',
@@ -149,19 +151,22 @@ def parse(raw: str) -> tuple[str | None, list[Event]]:
         ) from None
     if not isinstance(obj, dict):
         raise _bad(f'a message is a JSON object such as {{"token": "Hello "}}, not {_kind(obj)}')
-    # The message that comes twenty times a second needs none of the checks below.
-    if len(obj) == 1 and isinstance(text := obj.get("token"), str):
-        return None, [Token(text)]
     return _parse_object(obj)
 
 
-def _load(raw: str) -> Any:
-    """As ``json.loads``, in half the time where no white space stands around the value."""
+def parse_token(raw: str) -> Token | None:
+    """The token of a message that holds nothing else; it comes twenty times a second.
+
+    ``json.loads`` takes twice as long, looking for white space around the value.
+    """
     try:
-        value, end = _DECODER.raw_decode(raw)
-    except ValueError:
-        end = -1
-    return value if end == len(raw) else json.loads(raw)
+        obj, end = _DECODER.raw_decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    if end != len(raw) or not isinstance(obj, dict) or len(obj) != 1:
+        return None
+    text = obj.get("token")
+    return Token(text) if isinstance(text, str) else None
 
 
 def _parse_object(obj: dict[str, Any]) -> tuple[str | None, list[Event]]:
@@ -241,6 +246,14 @@ def parse_format(obj: object) -> AudioFormat:
             f"got {str(rate)[:40]!r}"
         )
     return AudioFormat(encoding, rate)
+
+
+def error_message(error: VoiceServerError) -> dict[str, Any]:
+    """The ``error`` message that tells a client what went wrong, and when to come back."""
+    message = {"type": "error", "msg": str(error), "code": error.code, "retryable": error.retryable}
+    if error.retry_after is not None:
+        message["retry_after_ms"] = round(error.retry_after * 1000)
+    return message
 
 
 def _parse_resume(obj: Mapping[str, Any]) -> Resume:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class ChannelClosed(Exception):
@@ -19,6 +24,27 @@ class Channel(Protocol):
     ``receive`` raises RequestError for a message that is not text.
     """
 
+    def listen(self, take: Callable[[str], bool]) -> None:
+        """Offer messages to ``take`` as they come in while ``receive`` is awaited.
+
+        It returns those that ``take`` refuses, with False. A channel may offer none.
+        """
+        return
+
     async def receive(self) -> str: ...
     async def send(self, data: str | bytes) -> None: ...
     async def close(self, code: int, reason: str) -> None: ...
+
+
+async def outcome(task: asyncio.Task[None]) -> ChannelClosed | None:
+    """Cancel the task unless it is done; what it found of the channel, if it was closed."""
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return None
+    except ChannelClosed as exc:
+        return exc
+    except Exception:
+        logger.exception("a socket failed")
+    return None

@@ -22,7 +22,7 @@ from voice_server.audio.encode import make_encoder
 from voice_server.core import wire
 from voice_server.core.errors import ProtocolMistake, RequestError, VoiceServerError
 from voice_server.speech.budget import Budget
-from voice_server.speech.channel import Channel, ChannelClosed
+from voice_server.speech.channel import Channel, ChannelClosed, outcome
 from voice_server.speech.context import Context
 from voice_server.speech.output import Output
 from voice_server.speech.route import Route
@@ -77,6 +77,7 @@ class Conversation:
         """
         self._channel = channel
         self._active_at = self._loop.time()
+        channel.listen(self._take_token)
         reader = asyncio.create_task(self._read(channel))
         writer = asyncio.create_task(self._write(channel))
         self._tasks = {reader, writer}
@@ -90,7 +91,7 @@ class Conversation:
             if self._is_said and self._output.is_resumable:
                 await asyncio.wait({reader}, timeout=deadline)
         finally:
-            gone = [await _outcome(reader), await _outcome(writer)]
+            gone = [await outcome(reader), await outcome(writer)]
             if self._channel is channel:
                 self._detach(said_goodbye=any(exc is not None and exc.is_clean for exc in gone))
         return self._resume
@@ -114,6 +115,23 @@ class Conversation:
             self._refuse(exc)
         except Exception:
             self._give_up()
+
+    def _take_token(self, raw: str) -> bool:
+        """Take a message as it comes, if it is what most are: text of a turn that goes on."""
+        context, closing = self._contexts.get(None), self._closing
+        if closing is not None or context is None or not self._is_current(context.route):
+            return False
+        if (token := wire.parse_token(raw)) is None or len(token.text) > _CHARS_AT_ONCE:
+            return False
+        self._active_at = self._loop.time()
+        try:
+            self._budget.charge(raw, self._active_at)
+            context.speak(token)
+        except VoiceServerError as exc:
+            self._refuse(exc)
+        except Exception:
+            self._give_up()
+        return True
 
     async def _write(self, channel: Channel) -> None:
         for count in itertools.count(1):
@@ -165,7 +183,7 @@ class Conversation:
                 context = self._contexts.get(name) or self._open(name, self._config)
                 if context.route is None:
                     context.route = await self._route(context.config)
-                elif context.route.catalogue_version != self._service.catalogue.version:
+                elif not self._is_current(context.route):
                     await self._find_voice_again(context, context.route)
                 for part in _parts(event):
                     context.speak(part)
@@ -211,6 +229,10 @@ class Conversation:
 
     async def _route(self, config: wire.Configure) -> Route:
         return await self._service.route(config, self.tenant, self._door)
+
+    def _is_current(self, route: Route | None) -> bool:
+        """The catalogue has not changed since its voice was found."""
+        return route is not None and route.catalogue_version == self._service.catalogue.version
 
     async def _find_voice_again(self, context: Context, before: Route) -> None:
         """Between two turns: a voice may have other recordings since the last, or be gone."""
@@ -335,7 +357,7 @@ class Conversation:
         self._service.metrics.refused.labels(error.code).inc()
         for context in self._contexts.values():
             context.end(error)
-        self._urgent.append(self._output.message(None, error_message(error)))
+        self._urgent.append(self._output.message(None, wire.error_message(error)))
         self._closing = error.close_code, error.code
         self._wake.set()
 
@@ -360,31 +382,9 @@ def _is_expected(context: Context) -> bool:
     return context.has_spoken or context.config.keep_open
 
 
-def error_message(error: VoiceServerError) -> dict[str, Any]:
-    """The ``error`` message that tells a client what went wrong, and when to come back."""
-    message = {"type": "error", "msg": str(error), "code": error.code, "retryable": error.retryable}
-    if error.retry_after is not None:
-        message["retry_after_ms"] = round(error.retry_after * 1000)
-    return message
-
-
 def _parts(event: wire.Token | wire.Flush | wire.Done) -> list[wire.Token | wire.Flush | wire.Done]:
     """A long text as several: it may be cut anywhere."""
     if not isinstance(event, wire.Token) or len(event.text) <= _CHARS_AT_ONCE:
         return [event]
     starts = range(0, len(event.text), _CHARS_AT_ONCE)
     return [wire.Token(event.text[start : start + _CHARS_AT_ONCE]) for start in starts]
-
-
-async def _outcome(task: asyncio.Task[None]) -> ChannelClosed | None:
-    """Cancel the task unless it is done; what it found of the channel, if it was closed."""
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        return None
-    except ChannelClosed as exc:
-        return exc
-    except Exception:
-        logger.exception("a socket failed")
-    return None

@@ -30,7 +30,7 @@ from voice_server.core.errors import (
 from voice_server.core.expectations import suggest
 from voice_server.core.voices import owners
 from voice_server.speech.channel import Channel, ChannelClosed
-from voice_server.speech.conversation import Conversation, error_message
+from voice_server.speech.conversation import Conversation
 from voice_server.speech.metrics import Metrics
 from voice_server.speech.parking import Parking
 from voice_server.speech.route import Route, find_route
@@ -299,7 +299,7 @@ class SpeechService:
         self.metrics.refused.labels(error.code).inc()
         with contextlib.suppress(ChannelClosed, TimeoutError):
             async with asyncio.timeout(self.limits.send_deadline):
-                await channel.send(json.dumps(error_message(error)))
+                await channel.send(json.dumps(wire.error_message(error)))
                 await channel.close(error.close_code, error.code)
 
     async def _resume(self, resume: wire.Resume, channel: Channel, tenant: str) -> None:

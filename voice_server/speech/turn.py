@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voice_server.core import events as e
+from voice_server.core import wire
 from voice_server.core.delivery import Frame
 from voice_server.core.errors import VoiceServerError
 from voice_server.core.playback import SAMPLE_RATE
@@ -145,8 +146,7 @@ class Turn:
     def fail(self, error: VoiceServerError) -> None:
         """End the turn with an error message; no sound follows it."""
         self.error = error
-        message = {"type": "error", "msg": str(error), "code": error.code}
-        self._perform_all(self.session.abort({**message, "retryable": error.retryable}))
+        self._perform_all(self.session.abort(wire.error_message(error)))
 
     def close(self) -> None:
         """Give up: cancel the jobs, tell nobody."""

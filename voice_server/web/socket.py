@@ -1,13 +1,15 @@
 """uvicorn's WebSocket: two bounds that it lacks, and a short way for the messages of our clients.
 
 A language model's client sends twenty messages a second of thirty bytes each. Those are taken here;
-whatever else may come, websockets parses and judges.
+whatever else may come, websockets parses and judges. An application finds the way under
+``DIRECT`` in the extensions of its scope.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -21,6 +23,9 @@ from voice_server.web.frames import BINARY, TEXT, apply_mask, frame
 # A message of 64 KiB in pieces of 256 bytes. Empty fragments count for nothing in its size limit,
 # and four million of them are a message too.
 MAX_FRAGMENTS: Final = 256
+DIRECT: Final = "voice_server.direct"
+# Others get a word in after so many messages that were taken as they came.
+MAX_TAKEN: Final = 32
 # Reading stops at so many unread messages. Stopping at each one, as uvicorn does, costs two system
 # calls for every token.
 MAX_UNREAD: Final = 32
@@ -50,6 +55,11 @@ class Unread(deque[Any]):
         self._reader = self._loop.create_future()
         await self._reader
 
+    @property
+    def is_awaited(self) -> bool:
+        """There is nothing here, and the reader has nothing else to do."""
+        return self._reader is not None and not self._reader.done()
+
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """What ``uvicorn.Config(ws=…)`` takes."""
@@ -57,6 +67,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = Unread(self.loop)
+        # Takes a short text at once, while its reader waits for one; or returns False, and the
+        # reader gets it. Waking a task costs as much as taking a token.
+        self.take: Callable[[str], bool] | None = None
+
+    async def run_asgi(self) -> None:
+        self.scope["extensions"][DIRECT] = {"socket": self}
+        try:
+            await super().run_asgi()
+        finally:
+            self.scope["extensions"].clear()  # or it would hold itself
+            self.take = None
 
     def data_received(self, data: bytes) -> None:
         if data[0] == TEXT and self._is_between_frames():
@@ -77,8 +98,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         sound = message.get("bytes")
-        if sound is not None and self._takes_sound():
-            self.transport.write(frame(BINARY, sound, is_masked=False))
+        if sound is not None and self.write_sound(sound):
             return
         await self.writable.wait()
         if self.close_sent:
@@ -152,11 +172,14 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
 
-    def _takes_sound(self) -> bool:
-        """A message can be written now: the connection is open and nothing is before it."""
+    def write_sound(self, sound: bytes) -> bool:
+        """Write a binary message, if the connection is open and nothing is before it."""
         is_open = self.handshake_complete and not (self.close_sent or self.disconnected)
         conn = self.conn
-        return is_open and conn.state is OPEN and self.writable.is_set() and not conn.extensions
+        if not is_open or conn.extensions or conn.state is not OPEN or not self.writable.is_set():
+            return False
+        self.transport.write(frame(BINARY, sound, is_masked=False))
+        return True
 
     def _is_between_frames(self) -> bool:
         """An open connection that awaits the first byte of a message, as far as we can tell."""
@@ -171,15 +194,28 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def _take_short_texts(self, data: bytes) -> bytes:
         """Take whole short texts from the front of ``data``; returns the rest."""
-        at, size = 0, len(data)
+        at, size, taken = 0, len(data), 0
         while at + _HEADER <= size and data[at] == TEXT:
             length = data[at + 1] - _MASKED
             start = at + _HEADER
             end = start + length
             if not 0 <= length <= _SHORT or end > size or self.close_sent:
                 break
-            self.curr_msg_data_type = "text"
-            self.frames = [apply_mask(data[start:end], data[at + 2 : start])]
-            self.send_receive_event_to_app()
+            payload = apply_mask(data[start:end], data[at + 2 : start])
             at = end
+            if taken < MAX_TAKEN and self._is_taken(payload):
+                taken += 1
+                continue
+            self.curr_msg_data_type = "text"
+            self.frames = [payload]
+            self.send_receive_event_to_app()
         return data[at:] if at else data
+
+    def _is_taken(self, payload: bytes) -> bool:
+        if self.take is None or not self.queue.is_awaited:
+            return False
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            return False
+        return self.take(text)

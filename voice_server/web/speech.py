@@ -126,7 +126,7 @@ async def speak(request: Request, body: SpeechRequest) -> Response:
     return SpokenTurn(items, await codec(fmt), service.limits.send_deadline)
 
 
-class _OneTurn:
+class _OneTurn(Channel):
     """A socket of ``/stream``: its query is its first message, and only sound and its end go out.
 
     What the client sends goes on to the conversation: it may cancel.
@@ -155,7 +155,7 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service: SpeechService = scope["app"].state.speech
-        socket = await accept(receive, send)
+        socket = await accept(scope, receive, send)
         if socket is None:
             return
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -9,20 +10,27 @@ from starlette.types import Message, Receive, Scope, Send
 
 from voice_server.core import wire
 from voice_server.core.errors import RequestError
-from voice_server.speech.channel import ChannelClosed
+from voice_server.speech.channel import Channel, ChannelClosed
 from voice_server.speech.service import SpeechService
+from voice_server.web.socket import DIRECT, BoundedWebSocket
 
 # How a socket ends whose peer will not come back: it said goodbye, or broke the protocol. Any other
 # code means that the connection dropped.
 _GOODBYES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010})
 
 
-class SocketChannel:
+class SocketChannel(Channel):
     """One accepted WebSocket, on bare ASGI: twenty tokens a second leave no time for wrappers."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        direct = scope.get("extensions", {}).get(DIRECT)
+        self._socket: BoundedWebSocket | None = direct["socket"] if direct else None
+
+    def listen(self, take: Callable[[str], bool]) -> None:
+        if self._socket is not None:
+            self._socket.take = take
 
     async def receive(self) -> str:
         message = await self._receive()
@@ -37,6 +45,8 @@ class SocketChannel:
         return text
 
     async def send(self, data: str | bytes) -> None:
+        if isinstance(data, bytes) and self._socket is not None and self._socket.write_sound(data):
+            return
         key = "bytes" if isinstance(data, bytes) else "text"
         try:
             await self._send({"type": "websocket.send", key: data})
@@ -55,7 +65,7 @@ class StreamTokens:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service: SpeechService = scope["app"].state.speech
-        channel = await accept(receive, send)
+        channel = await accept(scope, receive, send)
         if channel is not None:
             query = query_of(scope)
             defaults = wire.Configure(voice=query.get("voice"), backend=query.get("backend"))
@@ -63,7 +73,7 @@ class StreamTokens:
 
 
 async def accept(
-    receive: Receive, send: Send, subprotocol: str | None = None
+    scope: Scope, receive: Receive, send: Send, subprotocol: str | None = None
 ) -> SocketChannel | None:
     """The socket, open; None when the peer has gone meanwhile."""
     await receive()  # websocket.connect
@@ -71,7 +81,7 @@ async def accept(
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
     except OSError:
         return None
-    return SocketChannel(receive, send)
+    return SocketChannel(scope, receive, send)
 
 
 def query_of(scope: Scope) -> dict[str, str]:

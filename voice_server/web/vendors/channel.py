@@ -63,7 +63,7 @@ class Translation(ABC):
         return code, reason
 
 
-class VendorChannel:
+class VendorChannel(Channel):
     """The Channel of a connection that a Translation serves."""
 
     def __init__(self, socket: Channel, translation: Translation) -> None:

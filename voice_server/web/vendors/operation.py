@@ -121,7 +121,7 @@ class _Socket:
             service.metrics.refused.labels(exc.code).inc()
             await deny(scope, receive, send, exc)
             return
-        socket = await accept(receive, send, translation.subprotocol)
+        socket = await accept(scope, receive, send, translation.subprotocol)
         if socket is None:
             return
         channel = VendorChannel(socket, translation)
