@@ -376,6 +376,21 @@ def test_a_key_interrupts_the_speech_and_the_repl_goes_on(tmp_path: Path, key: s
         assert process.wait(60) == 0
 
 
+def test_the_repl_asks_nothing_that_cannot_be_answered(tmp_path: Path) -> None:
+    environment(tmp_path)
+    with open(tmp_path / "backends.yaml", "a") as listing:
+        listing.write("  babble: {venv: nowhere}\n")
+    with repl(tmp_path, "--backend", "tone") as (terminal, process):
+        terminal.wait_for("tone>")
+        terminal.type("/backend babble\r")
+        terminal.wait_for("run `cli.py backends install babble`")
+        terminal.wait_for("tone>")
+        terminal.type("Hello.\r")
+        terminal.wait_for("s of sound in")
+        terminal.type("/quit\r")
+        assert process.wait(60) == 0
+
+
 def test_the_repl_speaks_the_last_line_of_a_pipe_and_needs_standard_input(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "--repl", "--no-play", stdin="Hello.\nWithout a line break")
     assert done.returncode == 0, done.stderr

@@ -22,19 +22,23 @@ def logged(title: str) -> Iterator[Callable[[str], None]]:
 def install_what_is_missing(
     config: Config,
     shown: Callable[[str], AbstractContextManager[Callable[[str], None]]] = progress,
+    *,
+    asks: bool = True,
 ) -> None:
     """Make every backend of ``config.start`` ready to run, showing what is done.
 
-    Installs what is marked auto_install, and asks about the others where there is somebody to ask.
-    Raises BackendNotInstalled, ConfigError.
+    Installs what is marked auto_install, and ``asks`` about the others where there is somebody to
+    ask. Raises BackendNotInstalled, ConfigError.
     """
     for name in config.start:
         reason = Environment(name, config).health()
         if reason is None:
             continue
         # Asked before the spinner turns: it would write over the question.
-        is_allowed = not config.backend(name).auto_install and confirm(
-            f"{name} › {reason}. Install it now?"
+        is_allowed = (
+            asks
+            and not config.backend(name).auto_install
+            and confirm(f"{name} › {reason}. Install it now?")
         )
         with shown(f"installing {name}") as show:
             ensure_installed(name, config, show, is_allowed)

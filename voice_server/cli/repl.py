@@ -61,7 +61,8 @@ class Repl:
 
     async def use(self, config: Config) -> None:
         """Run the engine of this configuration instead of the one before."""
-        install_what_is_missing(config)
+        # Once keys interrupt, the terminal takes no line that would answer a question.
+        install_what_is_missing(config, asks=self._service is None)
         engines = AsyncExitStack()
         service = await engines.enter_async_context(engine(config))
         name = config.default
