@@ -20,6 +20,7 @@ import torch
 
 from voice_worker.backend import BackendError, Voice
 from voice_worker.devices import choose_device
+from voice_worker.failure import is_out_of_memory
 
 from . import loading
 from .codec import Codec
@@ -149,7 +150,10 @@ class Engine:
             del wrapper.model.talker
             engine.parts.frames.capture_all()
             engine.parts.codec.capture_all(engine.group_sizes())
-        except torch.OutOfMemoryError as exc:
+        except RuntimeError as exc:
+            # A CPU has no error of its own for it.
+            if not is_out_of_memory(exc):
+                raise
             raise BackendError(
                 f"{device} ran out of memory while making room for turns; set fewer 'slots', a "
                 "smaller 'max_length' or 'memory_fraction'",

@@ -299,6 +299,17 @@ def test_a_directory_that_is_not_there_is_named_as_it_was_looked_for(tmp_path, m
     assert str(tmp_path / model) in str(failure.value)
 
 
+def test_more_room_than_there_is_for_turns_is_refused_with_the_remedy(copy, monkeypatch):
+    def fail(*_args):
+        # What torch 2.13 raises on a CPU.
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 68")
+
+    monkeypatch.setattr("qwen3_engine.engine.Slots", fail)
+    with refused("out_of_memory") as failure:
+        load(copy)
+    assert "fewer 'slots'" in str(failure.value)
+
+
 def test_settings_that_the_model_recommends_are_checked_and_may_be_left_out(copy):
     edit(copy / "generation_config.json", temperature=None, top_k=None)
     assert load(copy).defaults.temperature == 0.9
