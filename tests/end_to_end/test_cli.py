@@ -140,7 +140,7 @@ def test_what_the_engine_refuses_is_one_line_with_the_remedy(
     [
         (["--text", "x", "--backend", "tnoe"], "did you mean 'tone'?"),
         (["--text", "x", "--opt", "speed"], "expected name=value"),
-        (["--text", "x", "--pool-size", "0"], "expected an integer ≥ 1"),
+        (["--text", "x", "--pool-size", "0"], "expected an integer from 1 to 256"),
         (["--text", "  "], "expected something to say"),
         (["--text", "x", "--language", "??"], "language: expected a tag"),
         (["voices", "--backend", "tnoe"], "did you mean 'tone'?"),
@@ -175,7 +175,9 @@ def test_a_broken_configuration_is_told_by_file_and_key(tmp_path: Path) -> None:
     (tmp_path / "backends.yaml").write_text("default: tone\nbackends: {tone: {workers: x}}\n")
     done = run_cli(tmp_path, "--text", "x")
     assert done.returncode == 2
-    assert "backends.yaml › backends.tone.workers › expected an integer ≥ 1" in done.stderr
+    assert (
+        "backends.yaml › backends.tone.workers › expected an integer from 1 to 256" in done.stderr
+    )
 
 
 def test_an_engine_that_fails_is_an_error_and_a_status(tmp_path: Path) -> None:

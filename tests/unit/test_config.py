@@ -63,9 +63,10 @@ def test_numbers_in_env_become_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ("workers: x", "backends.espeak.workers › expected an integer ≥ 1, got 'x'"),
-        ("workers: 0", "backends.espeak.workers › expected an integer ≥ 1, got 0"),
-        ("workers: true", "backends.espeak.workers › expected an integer ≥ 1, got True"),
+        ("workers: x", "backends.espeak.workers › expected an integer from 1 to 256, got 'x'"),
+        ("workers: 0", "backends.espeak.workers › expected an integer from 1 to 256, got 0"),
+        ("workers: true", "backends.espeak.workers › expected an integer from 1 to 256, got True"),
+        ("workers: 257", "backends.espeak.workers › expected an integer from 1 to 256, got 257"),
         ("hidden: 1", "backends.espeak.hidden › expected true or false, got 1"),
         ("wrokers: 2", "backends.espeak.wrokers › unknown key; did you mean 'workers'?"),
         ("voice: no", "backends.espeak.voice › expected text, got False"),
@@ -233,9 +234,10 @@ def test_an_unknown_backend_is_answered_with_the_nearest_visible_one(tmp_path: P
         config(tmp_path).backend("whatever")
 
 
-def test_a_pool_without_workers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--pool-size › expected an integer ≥ 1, got 0"):
-        config(tmp_path).with_backends([], 0)
+@pytest.mark.parametrize("size", [0, -1, 257, 100_000])
+def test_a_pool_without_workers_or_with_thousands_is_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(ConfigError, match="--pool-size › expected an integer from 1 to 256, got"):
+        config(tmp_path).with_backends([], size)
 
 
 def test_every_setting_says_what_it_is() -> None:

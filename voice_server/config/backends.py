@@ -50,6 +50,9 @@ def _not_none(value: object) -> object:
 EnvName = Annotated[str, AfterValidator(_env_name)]
 EnvValue = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_env_value)]
 YamlInt = Annotated[int, Field(ge=1, strict=True)]
+# A slip of the finger must not start ten thousand processes.
+MAX_WORKERS = 256
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS, strict=True)]
 YamlBool = Annotated[bool, Field(strict=True)]
 
 
@@ -78,7 +81,7 @@ class BackendConfig(BaseModel):
     hidden: YamlBool = Field(
         default=False, description="Leave it out of lists: it exists for tests."
     )
-    workers: YamlInt = Field(default=1, description="Worker processes; --pool-size overrides it.")
+    workers: Workers = Field(default=1, description="Worker processes; --pool-size overrides it.")
     options: Annotated[dict[str, Any], BeforeValidator(_not_none)] = Field(
         default_factory=dict, description="Handed to the backend's load()."
     )

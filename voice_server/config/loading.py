@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from voice_server.config.backends import BackendConfig, load_backends
+from voice_server.config.backends import MAX_WORKERS, BackendConfig, load_backends
 from voice_server.config.inherited import OTHER_NAMES, QWEN, inherited
 from voice_server.config.mistakes import explain
 from voice_server.config.settings import ENV_PREFIX, Limits, Settings
@@ -64,10 +64,11 @@ class Config:
         """This configuration with ``--backend`` and ``--pool-size`` applied.
 
         The first name is the default backend. Raises UnknownBackend, or ConfigError for a
-        pool size below 1.
+        pool size that is no number of workers.
         """
-        if pool_size is not None and pool_size < 1:
-            raise ConfigError(f"--pool-size › expected an integer ≥ 1, got {pool_size}")
+        if pool_size is not None and not 1 <= pool_size <= MAX_WORKERS:
+            expected = f"an integer from 1 to {MAX_WORKERS}"
+            raise ConfigError(f"--pool-size › expected {expected}, got {pool_size}")
         backends = {name: self.backend(name) for name in names}
         start = tuple(backends) or self.start
         if pool_size is not None:
