@@ -27,7 +27,8 @@ MIN_FRAMES = 2
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long a piece may be. ``soft_tokens``: cut at the next sentence; ``hard_tokens``: at the
-    next word. ``end`` and ``pad`` are the token fed when the text is over, and all after it.
+    next word; an eighth more: anywhere. ``end`` and ``pad`` are the token fed when the text is
+    over, and all after it.
     """
 
     length: int
@@ -172,9 +173,9 @@ class Job:
         spoken = at - self.start
         if self.stop is not None or spoken < self.limits.soft_tokens:
             return
-        if _holds(self.sentence_ends, at) or (
-            spoken >= self.limits.hard_tokens and _holds(self.word_starts, at)
-        ):
+        hard = self.limits.hard_tokens
+        is_late = spoken >= hard and (_holds(self.word_starts, at) or spoken >= hard + hard // 8)
+        if is_late or _holds(self.sentence_ends, at):
             self.stop = at
 
     def next_token(self) -> int | None:

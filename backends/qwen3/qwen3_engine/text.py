@@ -4,12 +4,19 @@ The tokenizer first cuts text into pre-tokens (words, numbers, runs of punctuati
 then each of them into tokens, so only the last pre-token can still change. It is held back until
 the next one begins, together with any white space and combining marks before it that more text
 could regroup.
+
+Chinese and Japanese put no space between words: there a pre-token is a whole clause. Of such a run,
+and of a word without end, those tokens are let go that are the same however it goes on. The tokens
+up to a border between two tokens are the tokens of the text up to there. So of all ways to go on
+one only has to look at the places where a token that reaches past the end could begin, and at what
+the tokens before each of them have in common.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +24,17 @@ from tokenizers import Tokenizer
 
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*$")
 _FULL_WIDTH = ("。", "！", "？")
+_UNSPACED = re.compile(r"[^\w\s]?[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+_LONG_WORD = 64
 _FULL_WIDTH_END = re.compile(r"[。！？][”’」』）]*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The tokens of one pre-token. ``ends_sentence``: a sentence is over after it."""
+    """The tokens of one pre-token, or of a part of one where words have no space between them.
+
+    ``ends_sentence``: a sentence is over after it.
+    """
 
     tokens: tuple[int, ...]
     starts_word: bool
@@ -38,6 +50,10 @@ class TextEncoder:
         self._normalise = source.normalizer.normalize_str if source.normalizer else str
         self._model = Tokenizer(source.model)
         self._model.pre_tokenizer = source.pre_tokenizer
+        # One that takes its text as bytes, each written as a letter, which is what tokens are.
+        self._pairs = Tokenizer(source.model)
+        self._known = sorted(self._model.get_vocab())
+        self._longest = max(map(len, self._known))
 
     def normalise(self, text: str) -> str:
         return self._normalise(text)
@@ -51,6 +67,28 @@ class TextEncoder:
 
     def tokens_of(self, pre_token: str) -> tuple[int, ...]:
         return tuple(self._model.encode(pre_token).ids)
+
+    def settled(self, run: str) -> list[str]:
+        """The parts of ``run``, the start of a pre-token, that have their tokens for good."""
+        letters = "".join(text for text, _ in self._split(run))
+        borders = [
+            {stop for _, stop in self._pairs.encode(letters[:end]).offsets}
+            for end in range(max(0, len(letters) - self._longest), len(letters) + 1)
+            if end == len(letters) or self._begins_longer(letters[end:])
+        ]
+        common = set.intersection(*borders)
+        parts, start, size = [], 0, 0
+        for stop, char in enumerate(run, 1):
+            size += len(char.encode())
+            if size in common:
+                parts.append(run[start:stop])
+                start = stop
+        return parts
+
+    def _begins_longer(self, letters: str) -> bool:
+        """Whether a token begins with ``letters`` and goes on."""
+        at = bisect_left(self._known, letters + "\0")
+        return at < len(self._known) and self._known[at].startswith(letters)
 
 
 class TextFeed:
@@ -69,7 +107,15 @@ class TextFeed:
             self._pending = self._pending.lstrip()
         parts = self._encoder.split(self._pending)
         held = _held_back(parts)
-        return self._release(parts[: len(parts) - held], "".join(parts[len(parts) - held :]))
+        rest = "".join(parts[len(parts) - held :])
+        pieces = self._release(parts[: len(parts) - held], rest)
+        if held == 1 and rest[-1].isalpha() and (_UNSPACED.match(rest) or len(rest) > _LONG_WORD):
+            # The last character may still be composed with what follows.
+            settled = self._encoder.settled(rest[:-1])
+            pieces += [Piece(self._encoder.tokens_of(part), True, False) for part in settled]
+            self._pending = rest[sum(map(len, settled)) :]
+            self._has_begun = self._has_begun or bool(settled)
+        return pieces
 
     def finish(self) -> list[Piece]:
         """The rest: no more text comes."""
@@ -80,7 +126,7 @@ class TextFeed:
         self._has_begun = self._has_begun or bool(parts)
         following = [*parts, rest][1:]
         return [
-            Piece(self._encoder.tokens_of(part), part[0].isspace(), _ends_sentence(part, after))
+            Piece(self._encoder.tokens_of(part), _starts_word(part), _ends_sentence(part, after))
             for part, after in zip(parts, following, strict=True)
         ]
 
@@ -95,6 +141,10 @@ def _held_back(parts: list[str]) -> int:
             break
         held += 1
     return held
+
+
+def _starts_word(part: str) -> bool:
+    return part[0].isspace() or _UNSPACED.match(part) is not None
 
 
 def _ends_sentence(part: str, after: str) -> bool:

@@ -160,6 +160,14 @@ def test_every_token_is_fed_once_and_in_order_however_long(sentences, length, ra
     assert [token for token in fed if token not in silent] == list(range(number))
 
 
+def test_a_word_without_end_is_cut_before_the_context_is_full():
+    job = job_of(" ".join(map(str, range(600))))
+    job.word_starts.clear()
+    begin(job)
+    fed = frames(job, 600)
+    assert job.limits.hard_tokens < fed.index(END) < job.limits.length // 3
+
+
 def test_the_tail_of_a_piece_is_its_last_sentence_from_the_pause_before_it():
     job = job_of("1 2 3 4. 5 6 7 8.")
     job.finish_text()

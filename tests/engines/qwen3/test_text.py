@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
+from checkpoint import PRE_TOKENS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from qwen3_engine.text import TextEncoder, TextFeed
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 PIECES = [
     *("Hello", " world", "’s", "'s", "'", "I'", "ll", " ", "  ", "\n", " \n", "\n\n ", "\t", "..."),
@@ -70,6 +74,57 @@ def test_a_word_is_released_as_soon_as_the_next_begins(encoder):
     (released,) = feed.feed(" w")
     assert list(released.tokens) == encoder.tokens("Hello")
     assert [list(p.tokens) for p in feed.finish()] == [encoder.tokens(" w")]
+
+
+@pytest.fixture(scope="module")
+def clauses():
+    """An encoder that knows many words of four characters, as one does that learnt Chinese."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRE_TOKENS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.normalizer = normalizers.NFC()
+    random_ = random.Random(5)
+    corpus = ["".join(random_.choices("天气好我か", k=random_.randint(2, 9))) for _ in range(3000)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(corpus, trainer)
+    return TextEncoder(SimpleNamespace(backend_tokenizer=tokenizer))
+
+
+unspaced = st.lists(
+    st.sampled_from(["天", "气", "好", "我", "か", "\u3099", "，", "。", " ", "a", "𠜎", "好我天"]),
+    max_size=40,
+).map("".join)
+
+
+@settings(max_examples=600, deadline=None)
+@given(unspaced, st.lists(st.integers(0, 60), max_size=12))
+def test_a_clause_is_let_go_while_it_is_written_and_its_tokens_stay(clauses, text, marks):
+    edges = [0, *sorted(min(mark, len(text)) for mark in marks), len(text)]
+    feed = TextFeed(clauses)
+    tokens = [t for a, b in pairwise(edges) for p in feed.feed(text[a:b]) for t in p.tokens]
+    tokens += [t for piece in feed.finish() for t in piece.tokens]
+    assert tokens == clauses.tokens(clauses.normalise(text).lstrip())
+
+
+def test_a_clause_without_spaces_is_spoken_before_it_ends(clauses):
+    feed = TextFeed(clauses)
+    pieces = [piece for char in "天气好我天天气气好好我我か天" * 3 for piece in feed.feed(char)]
+    assert len(pieces) > 2
+    assert all(piece.starts_word for piece in pieces), "a piece of speech may be cut there"
+
+
+@pytest.mark.parametrize("text", ["x" * 500, "我" * 500])
+def test_a_word_without_end_does_not_have_to_be_waited_for(encoder, text):
+    feed = TextFeed(encoder)
+    pieces = feed.feed(text)
+    assert sum(len(piece.tokens) for piece in pieces) > len(encoder.tokens(text)) // 2
+    tokens = [token for piece in [*pieces, *feed.finish()] for token in piece.tokens]
+    assert tokens == encoder.tokens(text)
 
 
 def test_no_text_can_name_a_control_token(packages, encoder):
