@@ -8,17 +8,19 @@
 
 Weights are random and made on the device; the end of sequence is barred, so that every turn has
 its full length. The engine is driven in its own process: socket and server are bench.latency's.
-Prints a table, and writes the figures of each section as JSON when it is done: one that fails costs
-no other its own. By estimate, on an H200, in seconds: parity 15, fusion 10, capture 40, stages 20,
-cancel 2, arrivals 85, token_streams 35, crowds 30, qwen_tts 15, faster_qwen3_tts 60.
+Prints a table, and writes the figures of each section as JSON when it is done: one that fails, or
+loses the device, costs no other its own, and without graphs the rest is measured without. By
+estimate, on an H200, in seconds: start 30, parity 35, capture 60, first_sounds 1, stages 20,
+cancel 1, throughput 5, arrivals 85, crowds 30, token_streams 35, qwen_tts 15, fusion 20,
+faster_qwen3_tts 60.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -36,10 +38,10 @@ from qwen3_engine.frame import Row, first_code, later_codes, make_frame, roll, t
 from qwen3_engine.options import EngineOptions
 from qwen3_engine.runners import Program
 
-from bench import qwen3_load as load
 from bench import qwen3_model, qwen3_plain, qwen3_rivals
+from bench.qwen3_listeners import Listeners
 from bench.qwen3_table import table
-from bench.sections import Sections
+from bench.sections import Sections, supervise
 from voice_worker.backend import Voice
 
 FULL = {
@@ -49,6 +51,7 @@ FULL = {
     "turn_seconds": 5.0,
     "token_rates": (20, 50, 100),
     "crowds": (64, 128, 192, 256),
+    "streams": (1, 64, 256),
     "slots": 256,
     "max_length": 1024,
     "repeats": 30,
@@ -63,6 +66,7 @@ TINY = {
     "turn_seconds": 0.4,
     "token_rates": (50,),
     "crowds": (1, 2),
+    "streams": (2,),
     "slots": 2,
     "max_length": 256,
     "repeats": 2,
@@ -72,16 +76,21 @@ TINY = {
 }
 
 
-# Seconds after which no further section begins.
-BUDGET = 480.0
+# Seconds after which no further section begins, and those after which one is stopped.
+BUDGET = 500.0
+SECTION_LIMIT = 200.0
 
 
 class Bench:
     def __init__(self, size: str, device: torch.device, plan: dict[str, Any]) -> None:
         self.size, self.device, self.plan = size, device, plan
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.has_graphs = device.type == "cuda"
+        self._theirs: list[tuple[int, ...]] = []
 
-    def engine(self, wrapper: Any, *, slots: int | None = None, graphs: bool = True) -> Engine:
+    def engine(
+        self, wrapper: Any, *, slots: int | None = None, graphs: bool | None = None
+    ) -> Engine:
         engine = Engine(
             wrapper,
             EngineOptions.from_map(
@@ -90,7 +99,7 @@ class Bench:
                     "slots": slots or self.plan["slots"],
                     "max_length": self.plan["max_length"],
                     "frames_per_token": 100.0,
-                    "graphs": graphs,
+                    "graphs": self.has_graphs if graphs is None else graphs,
                 }
             ),
             self.device,
@@ -102,16 +111,16 @@ class Bench:
 
     # -- parity ----------------------------------------------------------------------------------
 
-    def parity(self) -> dict[str, Any]:
+    def parity(self, *, graphs: bool) -> dict[str, Any]:
         """Greedy codes against the package's generate(), float32, both at full size."""
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         wrapper = qwen3_model.make(self.size, self.device, torch.float32)
         with torch.no_grad():
             wrapper.model.talker.codec_head.weight[2150] = 0.0
-        engine = self.engine(wrapper, slots=1, graphs=False)
+        engine = self.engine(wrapper, slots=1, graphs=graphs)
         wanted = self.plan["parity_frames"]
-        theirs = qwen3_rivals.generate(wrapper, wanted)
+        theirs = self._theirs = self._theirs or qwen3_rivals.generate(wrapper, wanted)
         mine: list[tuple[int, ...]] = []
         voice = Voice(speaker=qwen3_model.SPEAKER)
         engine.admit(1, voice, {"temperature": 0, "language": "en"}, 0)
@@ -131,6 +140,9 @@ class Bench:
         began = time.perf_counter()
         engine.parts.frames.capture_all()
         engine.parts.codec.capture_all(engine.group_sizes())
+        # As a worker does: what is there now is not looked at between two frames.
+        gc.collect()
+        gc.freeze()
         return {"capture_seconds": round(time.perf_counter() - began, 1)}
 
     def stages(self, engine: Engine) -> list[dict[str, float]]:
@@ -206,9 +218,9 @@ class Bench:
         key, *tensors = inputs
         is_cuda = self.device.type == "cuda"
         stream = torch.cuda.current_stream(self.device) if is_cuda else None
-        program = Program(run, self.device, stream, use_graphs=is_cuda)
+        program = Program(run, self.device, stream, use_graphs=self.has_graphs)
         with torch.no_grad():
-            if is_cuda:
+            if self.has_graphs:
                 program.capture(key, *tensors)
 
         def call() -> Any:
@@ -258,82 +270,6 @@ class Bench:
 
         return 2 * size / (self._time(copy) / 1e3)
 
-    def cancels(self, engine: Engine) -> dict[str, float]:
-        """From a cancel, with a frame in flight, to the next turn in its slot."""
-        voice, params = Voice(speaker=qwen3_model.SPEAKER), {"language": "en"}
-        text = " ".join(load.words(64, random.Random(0)))
-        for job in range(engine.slots):
-            engine.admit(job, voice, params, job)
-            engine.feed(job, text)
-        times = []
-        for job in range(engine.slots, engine.slots + self.plan["repeats"]):
-            engine.step(list(engine._streams))
-            began = time.perf_counter()
-            engine.cancel(job - engine.slots)
-            engine.admit(job, voice, params, job)
-            times.append(time.perf_counter() - began)
-            engine.feed(job, text)
-        for job in list(engine._streams):
-            engine.cancel(job)
-        return {"turns_beside": engine.slots - 1, **load.percentiles(times)}
-
-    # -- crowds ----------------------------------------------------------------------------------
-
-    def arrivals(self, engine: Engine) -> list[dict[str, Any]]:
-        """Time to first audio of listeners who come at random, their text all there."""
-        found = []
-        for rate in self.plan["rates"]:
-            random_ = random.Random(rate)
-            times = load.poisson(rate, self.plan["run_seconds"], random_)
-            served = self._serve(engine, [(at, None) for at in times], random_)
-            found.append({"per_second": rate, "turns": len(times), **load.ttfa(served)})
-        return found
-
-    def token_streams(self, engine: Engine) -> list[dict[str, Any]]:
-        """The same while a language model still writes, from the token that made sound possible."""
-        found = []
-        for rate in self.plan["token_rates"]:
-            random_ = random.Random(rate)
-            times = load.poisson(4, self.plan["run_seconds"] / 2, random_)
-            served = self._serve(engine, [(at, rate) for at in times], random_)
-            possible = [s.first_raw - s.runnable_since for s in served if s.first_raw]
-            found.append(
-                {
-                    "tokens_per_second": rate,
-                    "turns": len(times),
-                    "from_possible_ms": load.percentiles(possible),
-                    **load.ttfa(served),
-                }
-            )
-        return found
-
-    def crowds(self, engine: Engine) -> list[dict[str, Any]]:
-        """Listeners at once in real time, until some run dry."""
-        found = []
-        for count in [count for count in self.plan["crowds"] if count <= engine.slots]:
-            random_ = random.Random(count)
-            # Spread over a second: nobody's crowd arrives in one instant.
-            times = [(random_.random(), None) for _ in range(count)]
-            served = self._serve(engine, times, random_)
-            underruns = sum(listener.underruns for listener in served)
-            found.append({"listeners": count, "underruns": underruns, **load.ttfa(served)})
-            if underruns:
-                break
-        return found
-
-    def _serve(
-        self, engine: Engine, arrivals: list[tuple[float, float | None]], random_: random.Random
-    ) -> list[load.Listener]:
-        seconds = self.plan["turn_seconds"]
-        # A frame takes a token, and here a token is a byte: enough text for every frame.
-        count = int(seconds * 12.5) + 2
-        listeners = [
-            load.Listener(job, at, load.words(count, random_), rate, seconds)
-            for job, (at, rate) in enumerate(arrivals)
-        ]
-        limit = self.plan["run_seconds"] + 4 * seconds
-        return load.run(engine, listeners, qwen3_model.SPEAKER, limit)
-
 
 def _rows(batch: int, used: int) -> list[Row]:
     """One row a slot, in the middle of a turn."""
@@ -341,8 +277,16 @@ def _rows(batch: int, used: int) -> list[Row]:
 
 
 def measure(
-    size: str, device: torch.device, plan: dict[str, Any], faster: str | None, output: Path
+    size: str,
+    device: torch.device,
+    plan: dict[str, Any],
+    faster: str | None,
+    output: Path,
+    *,
+    budget: float = BUDGET,
+    limit: float | None = None,
 ) -> dict[str, Any]:
+    """Every section, or those that ``output`` has not; ``limit``: see Sections."""
     about = {
         "size": size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -350,22 +294,37 @@ def measure(
         "python": platform.python_version(),
         "is_meaningful": device.type == "cuda" and size != "tiny",
     }
-    sections = Sections(about, output, BUDGET)
+    # As in a worker. More threads only wake each other for tensors of a few numbers.
+    torch.set_num_threads(1)
+    sections = Sections(about, output, budget, is_resumed=limit is not None, limit=limit)
     bench = Bench(size, device, plan)
-    sections.run("parity_fp32", bench.parity)
+    sections.run("parity_fp32", lambda: bench.parity(graphs=False))
+    sections.run("parity_fp32_graphs", lambda: bench.parity(graphs=True))
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     wrapper = qwen3_model.make(size, device, bench.dtype)
-    sections.run("fusion", lambda: bench.fusion(wrapper))
     engine = bench.engine(wrapper)
+    if "capture" in sections.found and not sections.is_missing("capture"):
+        bench.capture(engine)
     sections.run("capture", lambda: bench.capture(engine))
+    if sections.is_missing("capture"):
+        # The figures without graphs are better than none.
+        del engine
+        bench.has_graphs = False
+        engine = bench.engine(wrapper)
+    sections.found["has_graphs"] = bench.has_graphs
+    listeners = Listeners(engine, plan)
+    sections.run("first_sounds", listeners.first_sounds)
     sections.run("stages", lambda: bench.stages(engine))
-    sections.run("cancel", lambda: bench.cancels(engine))
-    sections.run("arrivals", lambda: bench.arrivals(engine))
-    sections.run("token_streams", lambda: bench.token_streams(engine))
-    sections.run("crowds", lambda: bench.crowds(engine))
+    sections.run("cancel", listeners.cancels)
+    sections.run("throughput", listeners.throughput)
+    sections.run("arrivals", listeners.arrivals)
+    sections.run("crowds", listeners.crowds)
+    sections.run("token_streams", listeners.token_streams)
     frames = plan["package_frames"]
     sections.run("qwen_tts", lambda: qwen3_rivals.package(wrapper, frames))
+    sections.run("fusion", lambda: bench.fusion(wrapper))
     sections.run("faster_qwen3_tts", lambda: qwen3_rivals.faster(faster, size, frames))
     return sections.found
 
@@ -376,16 +335,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--faster", metavar="PYTHON", help="one that has faster-qwen3-tts")
     parser.add_argument("--output", type=Path, default=Path("build/qwen3_gpu.json"))
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--budget", type=float, help=argparse.SUPPRESS)
+    given = sys.argv[1:] if arguments is None else arguments
+    chosen = parser.parse_args(given)
     if not chosen.tiny and not torch.cuda.is_available():
         sys.exit("no CUDA device: run it where nvidia-smi lists one, or with --tiny")
+    if chosen.budget is None:
+        # In a process of its own: an error of CUDA leaves one that can do nothing more.
+        command = [sys.executable, "-m", "bench.qwen3_gpu", *given]
+        if not (found := supervise(command, chosen.output, BUDGET)):
+            sys.exit("it ended before its first section")
+        print(table(found))
+        print(json.dumps(found))
+        return
     device = torch.device("cpu" if chosen.tiny else "cuda:0")
-    if chosen.tiny:
-        torch.set_num_threads(1)
     size, plan = ("tiny", TINY) if chosen.tiny else (chosen.size, FULL)
-    found = measure(size, device, plan, chosen.faster, chosen.output)
-    print(table(found))
-    print(json.dumps(found))
+    limits = {"budget": chosen.budget, "limit": SECTION_LIMIT}
+    measure(size, device, plan, chosen.faster, chosen.output, **limits)
 
 
 if __name__ == "__main__":

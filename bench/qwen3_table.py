@@ -15,13 +15,26 @@ def table(found: dict[str, Any]) -> str:
         section = found.get(name, {"missing": "it was not reached"})
         why = why_missing(section)
         lines += [f"{name}: {why}"] if why else tell(section)
+    if found["is_meaningful"] and not found.get("has_graphs"):
+        lines.append("Without CUDA graphs, which could not be made: see capture.")
     if not found["is_meaningful"]:
         lines.append("Not a GPU, or not the full size: these figures say that the script runs.")
     return "\n".join(lines)
 
 
-def _parity(found: dict[str, Any]) -> list[str]:
-    return [f"fp32 parity: {found['equal_frames']} of {found['frames']} frames equal the package's"]
+def _parity(how: str, found: dict[str, Any]) -> list[str]:
+    equal = f"{found['equal_frames']} of {found['frames']} frames equal the package's"
+    return [f"fp32 parity{how}: {equal}"]
+
+
+def _first(found: dict[str, float]) -> list[str]:
+    return ["", f"first sound, nobody else speaking, p50: {found['p50']} ms, p95: {found['p95']}"]
+
+
+def _throughput(found: list[dict[str, float]]) -> list[str]:
+    return ["", "streams  audio-s/s, host included"] + [
+        f"{row['streams']:7} {row['audio_seconds_per_second']:10.1f}" for row in found
+    ]
 
 
 def _stages(found: list[dict[str, Any]]) -> list[str]:
@@ -84,11 +97,14 @@ def _rival(name: str, found: dict[str, Any]) -> str:
 
 
 _SECTIONS: dict[str, Callable[[Any], list[str]]] = {
-    "parity_fp32": _parity,
+    "parity_fp32": partial(_parity, ""),
+    "parity_fp32_graphs": partial(_parity, " with graphs"),
     "capture": lambda found: [f"graphs made in {found['capture_seconds']} s"],
     "stages": _stages,
     "fusion": _fusion,
+    "first_sounds": _first,
     "cancel": _cancel,
+    "throughput": _throughput,
     "arrivals": partial(_listeners, "requests/s", "per_second"),
     "token_streams": partial(_listeners, "tokens/s", "tokens_per_second"),
     "crowds": _crowds,

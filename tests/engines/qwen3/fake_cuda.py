@@ -107,8 +107,8 @@ class FakeCuda(TorchDispatchMode):
         self.streams: list[Stream] = []
         self.stream = Stream(self)
         self.graph: Graph | None = None
-        # Whether what an operation makes out of nothing is made on the device.
-        self.is_home = False
+        # Where an operation makes what it makes; None: where what it is given is.
+        self.place: torch.device | None = None
 
     # -- order -----------------------------------------------------------------------------------
 
@@ -140,11 +140,10 @@ class FakeCuda(TorchDispatchMode):
 
     def copied(self, made: Tensor, given: Tensor, *, non_blocking: bool) -> None:
         """``made`` was filled from ``given``, across the devices."""
-        is_upward = home(made) == DEVICE
-        own = given if home(made) == DEVICE else made
+        own, way = (given, "to") if home(made) == DEVICE else (made, "from")
         self.launch({_memory(given)}, {_memory(made)})
-        if not (non_blocking and _is_pinned(own)):
-            self.wait(f"a copy {'to' if is_upward else 'from'} the device")
+        if not (non_blocking and getattr(own.untyped_storage(), "is_page_locked", False)):
+            self.wait(f"a copy {way} the device")
         elif self.graph is not None:
             raise WrongDeviceError("a copy between host and device would be captured for good")
 
@@ -182,17 +181,15 @@ class FakeCuda(TorchDispatchMode):
         here = [t for t in given if home(t) == DEVICE]
         self._check_devices(name, args, given, here)
         made = func(*args, **kwargs)
-        outs = _tensors(made)
-        homes = {t.untyped_storage() for t in given}
+        outs, homes = _tensors(made), {t.untyped_storage() for t in given}
         new = [t for t in outs if t.untyped_storage() not in homes]
-        if here or (self.is_home and not given):
+        if self.place == DEVICE or (here and self.place is None):
             for tensor in new:
                 tensor.untyped_storage().home = DEVICE
-        elif not self.is_home:
+        if not here:
             for tensor in given:
                 self.read(tensor)
-        is_across = name == "copy_" and 0 < len(here) < len(given) and given[-1].dim()
-        if is_across:
+        if name == "copy_" and 0 < len(here) < len(given) and given[-1].dim():
             self.copied(given[0], given[1], non_blocking=bool(args[2:] and args[2]))
         elif here or any(home(t) == DEVICE for t in new):
             self._ran(func, args, kwargs, outs, new)
@@ -275,19 +272,19 @@ class _Calls(TorchFunctionMode):
             made = func(*args, **kwargs)
             return self._moved(made, DEVICE, non_blocking=False)
         is_pinned = kwargs.pop("pin_memory", False)
-        before = self._fake.is_home
-        if kwargs.get("device") is not None:
-            self._fake.is_home = _is_cuda(kwargs["device"])
-            if self._fake.is_home:
+        before, device = self._fake.place, kwargs.get("device")
+        if device is not None:
+            self._fake.place = torch.device(device)
+            if _is_cuda(device):
+                self._fake.place = DEVICE
                 kwargs["device"] = CPU
-        else:
+        elif any(home(t) == DEVICE for t in _tensors((args, kwargs))):
             # Inside of an operation on the device, what it makes for itself is there too.
-            given = _tensors((args, kwargs))
-            self._fake.is_home = before or any(home(t) == DEVICE for t in given)
+            self._fake.place = DEVICE
         try:
             made = func(*args, **kwargs)
         finally:
-            self._fake.is_home = before
+            self._fake.place = before
         return _pinned(made) if is_pinned else made
 
     def _to(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -320,6 +317,11 @@ class _Calls(TorchFunctionMode):
             raise WrongDeviceError(f"{name} of a tensor on the device")
 
 
+class _Generator(torch.Generator):
+    def __new__(cls, device: Any = None) -> _Generator:
+        return super().__new__(cls)
+
+
 def home(tensor: Tensor) -> torch.device:
     """Where ``tensor`` says it is."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -338,10 +340,6 @@ def _pinned(tensor: Tensor) -> Tensor:
     made = tensor.clone()
     made.untyped_storage().is_page_locked = True
     return made
-
-
-def _is_pinned(tensor: Tensor) -> bool:
-    return getattr(tensor.untyped_storage(), "is_page_locked", False)
 
 
 def _is_cuda(device: Any) -> bool:
@@ -394,6 +392,7 @@ def installed() -> Iterator[FakeCuda]:
             "memory_reserved": lambda _device=None: 2**20,
         }.items():
             patch.setattr(torch.cuda, name, value)
+        patch.setattr(torch, "Generator", _Generator)
         stack.enter_context(fake)
         stack.enter_context(_Calls(fake))
         yield fake

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import fake_cuda
 import pytest
+import torch
 
-from bench import qwen3_gpu, qwen3_rivals, qwen3_table
-from bench.sections import Sections
+from bench import qwen3_gpu, qwen3_listeners, qwen3_rivals, qwen3_table
+from bench.sections import Sections, supervise
+
+ROOT = Path(qwen3_gpu.__file__).resolve().parents[1]
+
+
+def measured(output, device="cpu"):
+    plan = {**qwen3_gpu.TINY, "run_seconds": 0.6, "rates": (20,), "repeats": 1}
+    return qwen3_gpu.measure("tiny", torch.device(device), plan, None, output)
 
 
 def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
@@ -34,28 +45,87 @@ def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
     assert "pip install faster-qwen3-tts" in found["faster_qwen3_tts"]["missing"]
     assert "faster_qwen3_tts: not installed here" in printed
     assert found["cancel"]["turns_beside"] == 1
+    assert found["first_sounds"]["p50"] > 0
+    assert found["throughput"][0]["audio_seconds_per_second"] > 0
     assert found["seconds"].keys() >= {"parity_fp32", "stages", "crowds", "qwen_tts"}
 
 
 def test_a_section_that_fails_costs_no_other_its_figures(tmp_path, monkeypatch, capsys):
     output = tmp_path / "figures.json"
 
-    def fails(_bench):
+    def fails(_bench, **_how):
         raise RuntimeError("CUDA error: no such kernel")
 
-    def never(_bench, _engine):
+    def never(_listeners):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(qwen3_gpu.Bench, "parity", fails)
-    monkeypatch.setattr(qwen3_gpu.Bench, "arrivals", never)
+    monkeypatch.setattr(qwen3_listeners.Listeners, "arrivals", never)
     with pytest.raises(KeyboardInterrupt):
-        qwen3_gpu.main(["--tiny", "--output", str(output)])
+        measured(output)
     found = json.loads(output.read_text())
     assert found["parity_fp32"] == {"missing": "RuntimeError: CUDA error: no such kernel"}
     assert found["stages"][0]["frame_ms"] > 0
     printed = qwen3_table.table(found)
     assert "parity_fp32: RuntimeError: CUDA error" in printed
-    assert "arrivals: it was not reached" in printed
+    assert "arrivals: the process ended, or was stopped, while it ran" in printed
+    assert "crowds: it was not reached" in printed
+
+
+def test_the_benchmark_runs_on_a_device_as_on_the_cpu(tmp_path):
+    """Each of its sections, with graphs, on the device that is not there."""
+    with fake_cuda.installed():
+        found = measured(tmp_path / "figures.json", "cuda:0")
+    missing = {name for name in found if Sections.is_missing(SimpleNamespace(found=found), name)}
+    assert missing == {"faster_qwen3_tts"}
+    assert found["has_graphs"]
+    assert found["parity_fp32"]["is_equal"]
+    assert found["parity_fp32_graphs"]["is_equal"]
+
+
+def test_where_no_graph_can_be_made_the_rest_is_measured_without(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with fake_cuda.installed():
+        monkeypatch.setattr(torch.cuda, "graph", refuse)
+        found = measured(tmp_path / "figures.json", "cuda:0")
+    assert "not permitted" in found["capture"]["missing"]
+    assert found["parity_fp32"]["is_equal"]
+    assert found["stages"][0]["frame_ms"] > 0
+    assert found["arrivals"][0]["heard"] > 0
+    assert not found["has_graphs"]
+
+
+def test_a_process_that_ends_in_a_section_is_followed_by_one_for_the_others(tmp_path):
+    output = tmp_path / "figures.json"
+    script = tmp_path / "measure.py"
+    script.write_text(
+        f"""
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from bench.sections import Sections
+def lost():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+sections = Sections({{}}, Path({str(output)!r}), 60.0, is_resumed=True, limit=2.0)
+sections.run("first", os.getpid)
+sections.run("lost", lost)
+sections.run("killed", lambda: os.kill(os.getpid(), 9))
+sections.run("hung", lambda: time.sleep(100))
+sections.run("last", os.getpid)
+"""
+    )
+    found = supervise([sys.executable, str(script)], output, budget=60.0)
+    assert "illegal memory access" in found["lost"]["missing"]
+    assert found["killed"]["missing"] == found["hung"]["missing"]
+    assert found["first"] != found["last"]
+    assert found["seconds"].keys() == {"first", "lost", "killed", "hung", "last"}
+
+
+def test_a_process_that_finds_nothing_is_not_started_for_ever(tmp_path):
+    command = [sys.executable, "-c", "raise SystemExit(1)"]
+    assert supervise(command, tmp_path / "figures.json", budget=60.0) == {}
 
 
 def test_a_section_without_time_left_is_not_begun(tmp_path):
