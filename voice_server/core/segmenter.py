@@ -73,7 +73,7 @@ _LONGEST_WORD = 32
 _LIST_MARKER = re.compile(r"(?:[-*+•–—]|\d{1,3}[.)])\s")
 _LIST_MARKER_CHARS = 6
 _LIST_START = re.compile(r"[-*+•–—\d]")
-_SPEAKABLE = re.compile(r"[^\W_]|[%&@+=€$£¥₹]")
+SPEAKABLE = re.compile(r"[^\W_]|[%&@+=€$£¥₹]")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -134,7 +134,7 @@ class Segmenter:
     @property
     def has_pending(self) -> bool:
         """True if ``flush`` would return a cut."""
-        return _SPEAKABLE.search(self._buffer, self._text_start) is not None
+        return SPEAKABLE.search(self._buffer, self._text_start) is not None
 
     @property
     def guess(self) -> Cut | None:
@@ -242,7 +242,7 @@ class Segmenter:
             return limit
         if end == size:
             return size if is_final else None
-        if _SPEAKABLE.search(buffer, self._text_start, at) is None:
+        if SPEAKABLE.search(buffer, self._text_start, at) is None:
             return end
         if self._is_strong(at, end):
             before = buffer[self._text_start : at]
@@ -373,7 +373,7 @@ class Segmenter:
         return _STRONG_MARK.search(self._buffer, at, end) is not None
 
     def _is_speakable_before(self, at: int) -> bool:
-        return _SPEAKABLE.search(self._buffer, self._text_start, at) is not None
+        return SPEAKABLE.search(self._buffer, self._text_start, at) is not None
 
     def _is_greek(self, at: int) -> bool:
         return at > self._text_start and _GREEK.match(self._buffer, at - 1) is not None

@@ -34,10 +34,12 @@ from voice_server.core.events import (
     WordsArrived,
 )
 from voice_server.core.playback import SAMPLE_RATE
-from voice_server.core.segmenter import Cut, Segmenter
+from voice_server.core.segmenter import SPEAKABLE, Cut, Segmenter
 from voice_server.core.text.cleaning import Cleaner
 from voice_server.core.wire import Cancel, Done, Flush, Played, Token
 
+# Marks before a turn's first word that go with it: quotation marks, brackets, dots.
+_MARKS_CHARS = 32
 # What may be the fault of one text. Any other refusal is one of the turn: its voice, its options.
 _FAULTS_OF_TEXT = frozenset({"synthesis_failed", "poison_text"})
 
@@ -73,6 +75,7 @@ class SpeechSession:
         self._next = 0
         self._job: int | None = None  # the job that takes text, of a text-streaming backend
         self._job_fed = 0
+        self._marks = ""  # what stands before the job's first word
         self._is_refused = False  # the backend will not speak this turn, whatever more is said
 
     # -- in --------------------------------------------------------------------------------------
@@ -290,9 +293,14 @@ class SpeechSession:
     def _feed(self, clean: str, start: int, now: float) -> list[Command]:
         commands: list[Command] = []
         if self._job is None:
-            text = clean.lstrip()
-            if not text or self._is_refused:
+            if self._is_refused:
                 return []
+            text = (self._marks + clean).lstrip()
+            # Without a word there is nothing to say: a model would make a noise of its own.
+            if SPEAKABLE.search(clean) is None:
+                self._marks = text[-_MARKS_CHARS:]
+                return []
+            self._marks = ""
             self._job, self._next, self._job_fed = self._next, self._next + 1, 0
             start_char = start + len(clean) - len(text)
             self.delivery.open(self._job, "", start_char, now, takes_text=True)
@@ -319,7 +327,7 @@ class SpeechSession:
         return self._end_job() if cuts and limit and self._job_fed > 0.75 * limit else []
 
     def _end_job(self) -> list[Command]:
-        job, self._job, self._job_fed = self._job, None, 0
+        job, self._job, self._job_fed, self._marks = self._job, None, 0, ""
         return [] if job is None else [EndText(job)]
 
     # -- messages and the end --------------------------------------------------------------------
