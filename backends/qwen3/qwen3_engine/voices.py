@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import soundfile
@@ -107,9 +108,8 @@ class References:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        size = model.config.talker_config.hidden_size
-        # An embedding only fits the model size that made it.
-        self._suffix = f"qwen3-{size}"
+        # An embedding only fits the model that made it: not another size, nor one trained further.
+        self._suffix = f"qwen3-{_fingerprint(model.speaker_encoder)}"
 
     def load(self, voice: Voice) -> Reference:
         """The reference of a voice with samples, from its cache where there is one.
@@ -150,6 +150,14 @@ class References:
         if not codes:
             return Reference(embedding.clone())
         return Reference(embedding.clone(), torch.cat(codes).clone(), " ".join(texts))
+
+
+def _fingerprint(module: torch.nn.Module) -> str:
+    """CRC-32 of its weights, the same for any dtype that holds them."""
+    checksum = 0
+    for tensor in module.state_dict().values():
+        checksum = crc32(tensor.detach().float().cpu().contiguous().numpy(), checksum)
+    return f"{checksum:08x}"
 
 
 def _read_sample(path: Path) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import soundfile
@@ -36,6 +38,18 @@ def test_a_reference_is_kept_as_safetensors_and_not_made_twice(model, tmp_path, 
     assert torch.equal(found.embedding, made.embedding)
     assert torch.equal(found.codes, made.codes)
     assert found.text == made.text
+
+
+def test_what_another_model_kept_of_a_voice_is_not_taken(model, tmp_path):
+    recording(tmp_path / "a.wav")
+    voice = voice_of(tmp_path, Sample(tmp_path / "a.wav", "hello world"))
+    made = References(model).load(voice)
+    further = copy.deepcopy(model)
+    with torch.no_grad():
+        next(further.speaker_encoder.parameters()).mul_(1.01)
+    assert not torch.equal(References(further).load(voice).embedding, made.embedding)
+    assert torch.equal(References(model).load(voice).embedding, made.embedding)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "other digest"])
