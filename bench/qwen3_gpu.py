@@ -58,6 +58,7 @@ FULL = {
     "parity_frames": 32,
     "package_frames": 32,
     "fusion_batches": (1, 64),
+    "copy_bytes": 1 << 30,
 }
 TINY = {
     "batches": (1, 2),
@@ -73,6 +74,7 @@ TINY = {
     "parity_frames": 6,
     "package_frames": 4,
     "fusion_batches": (2,),
+    "copy_bytes": 1 << 24,
 }
 
 
@@ -259,7 +261,7 @@ class Bench:
 
     def bandwidth(self) -> float:
         """Bytes a second of a large copy: read and written."""
-        size = (1 << 30) if self.device.type == "cuda" else (1 << 26)
+        size = self.plan["copy_bytes"]
         source = torch.empty(size, dtype=torch.uint8, device=self.device).random_()
         target = torch.empty_like(source)
 

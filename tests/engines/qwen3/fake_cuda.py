@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.device("cuda", 0)
 CPU = torch.device("cpu")
@@ -199,8 +198,7 @@ class FakeCuda(TorchDispatchMode):
         self, func: Any, args: Any, kwargs: Any, outs: list[Tensor], new: list[Tensor]
     ) -> None:
         """A kernel: unless it only made another view of memory, or took memory."""
-        is_mutable = func._schema.is_mutable
-        if not (new or is_mutable):
+        if not (new or func._schema.is_mutable):
             return
         written = [
             leaf
@@ -267,10 +265,8 @@ class _Calls(TorchFunctionMode):
         if name in ("tolist", "numpy", "__array__"):
             self._looked(args[0], name)
         if name in ("tensor", "as_tensor") and _is_cuda(kwargs.get("device")):
-            # A tensor, or numbers, that are on the host or are not.
             del kwargs["device"]
-            made = func(*args, **kwargs)
-            return self._moved(made, DEVICE, non_blocking=False)
+            return self._moved(func(*args, **kwargs), DEVICE, non_blocking=False)
         is_pinned = kwargs.pop("pin_memory", False)
         before, device = self._fake.place, kwargs.get("device")
         if device is not None:
@@ -347,7 +343,13 @@ def _is_cuda(device: Any) -> bool:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        return []
+    return [tensor for branch in tree for tensor in _tensors(branch)]
 
 
 def _merge(clock: Clock, other: Clock) -> None:
