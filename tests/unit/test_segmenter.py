@@ -38,6 +38,12 @@ def test_twelve_languages_and_more_have_at_least_five_cases_each() -> None:
     assert all(len(cases) >= 5 for cases in CASES.values())
 
 
+def test_in_english_a_small_letter_is_no_initial() -> None:
+    text = "Solve for x. Then read Roe v. Wade. Options: a. Eat. b. Sleep."
+    expected = ["Solve for x.", "Then read Roe v. Wade.", "Options: a. Eat. b. Sleep."]
+    assert segments(text, first_clause=False, language="en-US") == expected
+
+
 def test_without_a_language_the_script_decides() -> None:
     all_cases = [case for cases in CASES.values() for case in cases]
     right = [c for c in all_cases if segments(text_of(c), first_clause=False) == expected(c)]

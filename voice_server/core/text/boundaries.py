@@ -28,6 +28,8 @@ _LAST_WORD = re.compile(r"[^\s(\[{\"'“”„«»‹›‘’¿¡—–]*\Z")
 _ENUMERATOR = re.compile(r"[\s(\[]*(?:\d{1,3}|[A-Za-z]|[ivxIVX]{2,4})")
 # The first item of a list inside a line: "The plan: 1. Eat. 2. Sleep."
 _FIRST_OF_LIST = re.compile(r":[ \t]+1\Z")
+# A letter by itself in the midst of a sentence; behind a mark it is one of a list.
+_SMALL_LETTER = re.compile(r"\w\s+[a-z]\Z")
 _NUMBER = re.compile(r"(?:\d|\b[IVXLC]+)\s*\Z")
 _LETTER = re.compile(r"[^\W\d_]")
 _CASED = re.compile(r"[A-Za-zÀ-ÖØ-öø-ʯͰ-ϿЀ-ԯ԰-֏Ḁ-ỿἀ-῿]")
@@ -143,6 +145,9 @@ class SentenceEnds:
         if word in ("No", "no") and language == "en" and before.strip() == word:
             return not is_number_next
         if word in data.UNITS and _NUMBER.search(before[: -len(word)]):
+            return following is not None and not is_number_next
+        if self._language == "en" and word != "v" and _SMALL_LETTER.search(before):
+            # No name has a small initial: "Solve for x. Then stop.", but "Roe v. Wade".
             return following is not None and not is_number_next
         if self._is_initial(word):
             # sentencex knows which English words begin a sentence after "Plan B." and "the U.S."
