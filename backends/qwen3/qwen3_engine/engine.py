@@ -148,7 +148,7 @@ class Engine:
             engine = cls(wrapper, options, device, is_shared=False)
             # What is left of its weights lives on in the engine's own tensors.
             del wrapper.model.talker
-            engine.parts.frames.capture_all()
+            engine.parts.frames.capture_all(has_nucleus=engine.defaults.top_p < 1.0)
             engine.parts.codec.capture_all(engine.group_sizes())
         except RuntimeError as exc:
             # A CPU has no error of its own for it.

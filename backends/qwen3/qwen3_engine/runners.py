@@ -207,13 +207,15 @@ class FrameRunner:
     def _capture(self, key: FrameKey) -> None:
         self._program.capture(key, *tables([], key.size, self._slots.scratch))
 
-    def capture_all(self) -> None:
-        """Make every graph that turns with top_p 1 need; others are made at their first use."""
+    def capture_all(self, *, has_nucleus: bool = False) -> None:
+        """Make every graph that turns need whose top_p is 1, or with ``has_nucleus`` is less; those
+        of the others are made at their first use, each of which stops all turns for a moment.
+        """
         if not self._graphs:
             return
         began = time.monotonic()
         keys = [
-            FrameKey(size, used, False, is_dense)
+            FrameKey(size, used, has_nucleus, is_dense)
             # The largest first: the others then fit into its memory.
             for size in reversed(self._sizes)
             for used in reversed(self._lengths)

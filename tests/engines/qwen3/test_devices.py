@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import fake_cuda
 import pytest
 import torch
 from driving import RYAN, Request, captured, cuda_engine, engine_of, speak
 from fake_cuda import DEVICE, RaceError, WrongDeviceError
+from qwen3_engine.engine import Engine
+from qwen3_engine.options import EngineOptions
+from qwen3_engine.slots import slots_that_fit
 from test_parity import recording
 
-from voice_worker.backend import Sample, Voice
+from voice_worker.backend import BackendError, Sample, Voice
 
 OPTIONS = {"slots": 2, "max_length": 256, "codec_group": 2}
 TEXT = "the quick brown fox jumps over it."
@@ -68,6 +74,33 @@ def test_an_engine_beside_the_package_is_on_the_device_too(packages, cuda):
     engine = cuda_engine(packages["custom_voice"], torch.bfloat16, is_shared=True, **OPTIONS)
     assert len(speak(engine, Request(TEXT, RYAN), max_frames=3).frames) >= 3
     assert engine.parts.talker.text.device == DEVICE
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_a_worker_loads_to_the_device_and_makes_the_graphs_that_turns_will_need(
+    checkpoints, tmp_path, cuda, top_p
+):
+    path = shutil.copytree(checkpoints["custom_voice"], tmp_path / "copy")
+    settings = json.loads((path / "generation_config.json").read_text())
+    (path / "generation_config.json").write_text(json.dumps({**settings, "top_p": top_p}))
+    engine = Engine.load(EngineOptions.from_map({"model": str(path), **OPTIONS}))
+    assert engine.device == DEVICE
+    assert engine.parts.talker.text.dtype == torch.bfloat16
+    engine.prepare(RYAN)
+    cuda.waits.clear()
+    assert len(speak(engine, Request(TEXT, RYAN), max_frames=3).frames) >= 3
+    assert not cuda.waits
+
+
+def test_slots_fill_what_the_device_has_left(packages, cuda, monkeypatch):
+    """Of 2 GiB with 1 free, 0.85 may be taken: 0.7 GiB remain."""
+    talker = cuda_engine(packages["base"], torch.bfloat16, **OPTIONS).parts.talker
+    options = EngineOptions.from_map({"model": "unused", "max_length": 32768})
+    each = 2 * 2 * 2 * 16 * 32768 * 2 * 1.1
+    assert slots_that_fit(talker, DEVICE, options) == int(0.7 * 2**30 / each)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (2**28, 2**31))
+    with pytest.raises(BackendError, match="no room for one turn"):
+        slots_that_fit(talker, DEVICE, options)
 
 
 def test_a_voice_that_is_known_from_before_stops_nobody(packages, tmp_path, cuda):
