@@ -12,6 +12,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "Dr. Smith met Mrs. Jones at St. Mary's. ¦They talked.",
         "We moved it to ASP.NET last year. ¦Node.js came later.",
         "J. R. R. Tolkien wrote it. ¦I read it twice.",
+        "It took 5 hrs. 30 min. with Atty. Gen. Smith. ¦Good.",
         "In the U.S. Army he was a cook. ¦Now he is not.",
         "She lives in the U.S. ¦We miss her.",
         "It costs $3.50 or 2.75 euros. ¦That is cheap.",
@@ -68,6 +69,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "Voir p. 12 et art. 5 du code. ¦C'est clair.",
         "Cela coûte 3,50 euros. ¦C'est tout…  ¦Non ?",
         "Il est 8 h. ¦Partons.",
+        "Le 1er janv. 2024 il a couru 5 km. ¦Bravo !",
         "Louis XIV. ¦Le roi Soleil.",
     ),
     "es": (
@@ -79,6 +81,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "¿Qué? ¦¡No puede ser! ¦Sí.",
         "Hay frutas, p. ej. manzanas. ¦Y verduras.",
         "Ud. es muy amable. ¦Gracias.",
+        "Son las 5 p.m. ¦Vamos.",
     ),
     "it": (
         "Ciao. ¦Come stai? ¦Benissimo!",
@@ -114,6 +117,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "Школа им. Гагарина открыта. ¦Дети рады.",
         "Яблоки, груши и т. д. полезны. ¦Это знают все.",
         "Кто там? ¦Это я. ¦Открой!",
+        "Вес 5 кг. ¦Рост 2 м. ¦Он ест хлеб и т. п. ¦Всё.",
         "— Стой! — крикнул он. ¦Она остановилась.",
         "В XX в. было иначе. ¦Он приехал в 10 ч. утра. ¦Это стоит 100 руб. ¦Дорого.",
     ),
@@ -141,6 +145,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "我读了《你是谁？》这本书。¦很有趣。",
         "好的!¦他来了?¦是的。",
         "等等……让我想想。¦好了。",
+        "“什么？”¦“没有。”",
         "他说“好。”就走了。¦我们等。",
     ),
     "ja": (

@@ -99,8 +99,9 @@ def test_a_confirmed_guess_is_the_next_segment(text, widths, chosen) -> None:
             first = found[0]
             assert first.start == guess.start
             # Confirmed, or proved wrong: the sentence went on, perhaps for longer than a segment,
-            # which then is cut at a place before.
-            assert first.text.startswith(guess.text) or guess.text.startswith(first.text)
+            # which then is cut at a place before, and the marks in front of it may go.
+            cut, guessed = spoken(first.text), spoken(guess.text)
+            assert cut.startswith(guessed) or guessed.startswith(cut)
         guess = segmenter.guess
         assert guess is None or (guess.text and guess.end <= segmenter.position)
 

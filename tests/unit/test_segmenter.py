@@ -38,6 +38,14 @@ def test_twelve_languages_and_more_have_at_least_five_cases_each() -> None:
     assert all(len(cases) >= 5 for cases in CASES.values())
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\u202f", "\u3000"])
+def test_white_space_of_any_kind_may_stand_before_a_full_stop(space: str) -> None:
+    """sentencex 1.0.32 panics at a capital, such a space and a full stop."""
+    text = f"Plan B{space}. Then go."
+    for language in ("en", "de", None):
+        assert " ".join(segments(text, language=language)) == text
+
+
 def test_in_english_a_small_letter_is_no_initial() -> None:
     text = "Solve for x. Then read Roe v. Wade. Options: a. Eat. b. Sleep."
     expected = ["Solve for x.", "Then read Roe v. Wade.", "Options: a. Eat. b. Sleep."]

@@ -24,13 +24,13 @@ ANY = _words(
 ANY_PAIR = ("p. ex", "p. ej", "p. es", "t. ex", "f. eks")
 
 NEVER_ENDS: dict[str, frozenset[str]] = {
-    "en": _words("tsp tbsp oz viz esp fig figs eq eqs vol vols ch sect"),
+    "en": _words("tsp tbsp oz viz esp fig figs eq eqs vol vols ch sect atty"),
     "de": _words(
         "i.d.r ggf evtl inkl exkl zzgl sog fr frl dipl ing nr abb kap bd art abs st str tel max "
-        "min ca geb gest verh hl s.o s.u o.g"
+        "min fa bhf freundl ca geb gest verh hl s.o s.u o.g"
     ),
     "fr": _words(
-        "m mm drs pr me st ste av apr env chap art fig vol éd boul bd tél j.-c c.-à-d n° num"
+        "m mm drs pr me st ste av apr env chap art fig vol éd boul bd tél j.-c c.-à-d n° num sté"
     ),
     "es": _words(
         "sres sras d dn dra profa ing lic arq ud uds vd vds pág págs núm nro art cap vol fig av "
@@ -79,6 +79,9 @@ MAY_END: dict[str, frozenset[str]] = {
     "uk": _words("тощо"),
 }
 
+# The same, as two words.
+MAY_END_PAIR = ("т. д", "т. п")
+
 # The same, but only after a number: "в 1990 г. Он" ends, "г. Москва" does not.
 MAY_END_AFTER_NUMBER: dict[str, frozenset[str]] = {
     "ru": _words("г гг в вв руб коп тыс млн млрд"),
@@ -86,11 +89,11 @@ MAY_END_AFTER_NUMBER: dict[str, frozenset[str]] = {
     "pl": _words("r w zł gr tys mln mld"),
 }
 
-# Units of one letter. After a number they are no initials, and end a sentence as words do.
-UNITS = _words("m g l s h м л с ч")
+# Units: after a number they are no initials, and end a sentence as words do.
+UNITS = _words("m g l s h km kg cm mm ml м л с ч г км кг см мм мл")
 
 # With a capital after them they end a sentence, unless that is a day or a time zone.
-HOURS: dict[str, frozenset[str]] = {"en": _words("a.m p.m")}
+HOURS: dict[str, frozenset[str]] = {"en": _words("a.m p.m"), "es": _words("a.m p.m")}
 AFTER_HOUR = _words(
     "monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thurs fri sat "
     "sun eastern central mountain pacific greenwich january february march april may june july "
@@ -108,7 +111,8 @@ WORDS: dict[str, frozenset[str]] = {
 
 # With a number after them these are no words: "ed. 4", "Apt. 4".
 BEFORE_NUMBER: dict[str, frozenset[str]] = {
-    "en": _words("ed eds apt rm art arts ver op par nos pp ll ext"),
+    "en": _words("ed eds apt rm art arts ver op par nos pp ll ext hr hrs ft lb lbs"),
+    "fr": _words("janv févr avr juil sept oct nov déc"),
 }
 
 # Single letters that are words: "Это я. Он" ends at "я".

@@ -34,6 +34,7 @@ _NUMBER = re.compile(r"(?:\d|\b[IVXLC]+)\s*\Z")
 _LETTER = re.compile(r"[^\W\d_]")
 _CASED = re.compile(r"[A-Za-zÀ-ÖØ-öø-ʯͰ-ϿЀ-ԯ԰-֏Ḁ-ỿἀ-῿]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_WHITE_SPACE = re.compile(r"\s")
 _ALPHANUMERIC = re.compile(r"[^\W_]")
 _LONGEST_WORD = 40
 # After a closing quote these carry the sentence on: 「はい。」と言った, “你好！”，他说, “吗？”的.
@@ -142,6 +143,8 @@ class SentenceEnds:
             return self._judge_number(word, language, following)
         if before[-6:].lower().endswith(data.ANY_PAIR):
             return False
+        if before[-4:].lower() in data.MAY_END_PAIR:
+            return following is not None
         if word in ("No", "no") and language == "en" and before.strip() == word:
             return not is_number_next
         if word in data.UNITS and _NUMBER.search(before[: -len(word)]):
@@ -196,6 +199,9 @@ class SentenceEnds:
         window = head + gap + following
         # It leaves an opening quote behind with the sentence before: 'She left. "' and 'Yes'.
         last = len(window)
+        if not window.isascii():
+            # A capital, white space of several bytes and a full stop make it panic.
+            window = _WHITE_SPACE.sub(" ", window)
         try:
             sentences = sentencex.segment(language, window)
         except UnicodeEncodeError:
