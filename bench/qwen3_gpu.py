@@ -311,9 +311,11 @@ def measure(
         bench.capture(engine)
     sections.run("capture", lambda: bench.capture(engine))
     if sections.is_missing("capture"):
-        # The figures without graphs are better than none.
+        # The figures without graphs are better than none, and so is a stream nobody captured on.
         del engine
         bench.has_graphs = False
+        if device.type == "cuda":
+            torch.cuda.set_stream(torch.cuda.default_stream(device))
         engine = bench.engine(wrapper)
     sections.found["has_graphs"] = bench.has_graphs
     listeners = Listeners(engine, plan)

@@ -371,9 +371,6 @@ def installed() -> Iterator[FakeCuda]:
     """In the place of torch.cuda, with all that it needs to watch."""
     fake = FakeCuda()
 
-    def set_stream(stream: Stream) -> None:
-        fake.stream = stream
-
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in {
@@ -383,7 +380,8 @@ def installed() -> Iterator[FakeCuda]:
             "graph": fake.capture,
             "stream": fake.on,
             "current_stream": lambda _device=None: fake.stream,
-            "set_stream": set_stream,
+            "default_stream": lambda _device=None: fake.streams[0],
+            "set_stream": lambda stream: setattr(fake, "stream", stream),
             "set_device": lambda _device: None,
             "synchronize": fake.synchronize,
             "empty_cache": lambda: None,
@@ -391,7 +389,6 @@ def installed() -> Iterator[FakeCuda]:
             "device_count": lambda: 1,
             "get_device_name": lambda _device=None: "a device that is not there",
             "mem_get_info": lambda _device=None: (2**30, 2**31),
-            "memory_reserved": lambda _device=None: 2**20,
         }.items():
             patch.setattr(torch.cuda, name, value)
         patch.setattr(torch, "Generator", _Generator)
