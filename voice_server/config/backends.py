@@ -83,7 +83,9 @@ class BackendConfig(BaseModel):
     )
     workers: Workers = Field(default=1, description="Worker processes; --pool-size overrides it.")
     options: Annotated[dict[str, Any], BeforeValidator(_not_none)] = Field(
-        default_factory=dict, description="Handed to the backend's load()."
+        default_factory=dict,
+        description="Handed to the backend's load(); a relative path in it counts from where the "
+        "server is started.",
     )
     env: Annotated[dict[EnvName, EnvValue], BeforeValidator(_not_none)] = Field(
         default_factory=dict, description="Environment variables of its workers."
