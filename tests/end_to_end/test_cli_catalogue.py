@@ -41,6 +41,7 @@ def test_a_voice_is_cloned_shown_exported_deleted_and_imported(tmp_path: Path) -
         ("voices", "import", str(tmp_path / "none.zip")),
         ("voices", "import", recording),
         ("voices", "clone", "X", str(tmp_path / "none.wav")),
+        ("voices", "clone", "X", recording, "--language", "the english"),
         ("keys", "create", "me", "--scope", "root"),
         ("keys", "revoke", "nothing"),
     ):

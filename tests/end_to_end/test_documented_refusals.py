@@ -79,6 +79,32 @@ def test_an_empty_name_is_told_of_whatever_it_is_the_name(server: Server, path: 
     assert answer["detail"] == "name › expected one that is not empty"
 
 
+@pytest.mark.parametrize("language", ["the english", "english (UK)", "e", "en_GB", "en\n"])
+def test_a_voice_is_made_in_a_language_that_can_be_spoken_or_in_none(
+    server: Server, language: str
+) -> None:
+    body = ("-H", "Content-Type: application/json", "-d")
+    made = server.post("/profiles", {"name": f"Of {language!r}", "language": ""})
+    changed = server.url(f"/profiles/{made['id']}")
+    ways = (
+        (
+            "-X",
+            "POST",
+            server.url("/profiles"),
+            *body,
+            json.dumps({"name": "x", "language": language}),
+        ),
+        ("-X", "PUT", changed, *body, json.dumps({"language": language})),
+        ("-X", "POST", server.url("/tts"), *body, json.dumps({"text": "x", "language": language})),
+    )
+    for way in ways:
+        detail = server.json(*way, status=422)["detail"]
+        assert detail.startswith("language › expected a tag such as 'en' or 'pt-BR'")
+    answer = server.json("-X", "PUT", changed, *body, '{"language": "pt-BR"}')
+    assert answer["language"] == "pt-BR"
+    assert server.json("-X", "PUT", changed, *body, '{"language": ""}')["language"] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

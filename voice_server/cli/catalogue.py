@@ -185,6 +185,9 @@ def clone(
     with errors_told():
         from voice_server.audio.decode import Limits
         from voice_server.control.cloning import Cloned, Cloning
+        from voice_server.core.wire import parse_config
+
+        parse_config({"language": language or None})  # Raises RequestError.
 
         async def cloned(catalogue: Catalogue, _: Packages) -> Cloned:
             return await Cloning(catalogue).clone(

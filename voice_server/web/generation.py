@@ -19,10 +19,10 @@ from voice_server.control.plane import ControlPlane
 from voice_server.core.errors import NotFound, VoiceServerError
 from voice_server.storage.history import Filters, Generation
 from voice_server.storage.timestamps import time_from
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Body, Content, Operation
 from voice_server.web.profiles import Deleted
 from voice_server.web.rendering import render
-from voice_server.web.speech import LanguageTag
 
 MAX_BATCH = 200
 _KEPT_BATCHES = 100

@@ -27,6 +27,7 @@ from voice_server.control.plane import ControlPlane, voice_of
 from voice_server.core.errors import RequestError, VoiceServerError
 from voice_server.core.voices import Voice, slug_from_name
 from voice_server.storage.previews import Session
+from voice_server.web.language import VoiceLanguage
 from voice_server.web.operations import Body, Content, Operation, Upload, check
 from voice_server.web.rendering import Rendered, render
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
@@ -83,7 +84,7 @@ class SaveVoice(Body):
     name: str
     description: str = ""
     session_id: str | None = None
-    language: str = ""
+    language: VoiceLanguage = ""
     voice_id: str | None = None
 
 

@@ -17,8 +17,8 @@ from voice_server.core.errors import SynthesisFailed
 from voice_server.speech.service import SpeechService
 from voice_server.web.errors import error_of
 from voice_server.web.gpu import memory_used_mb
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Body, Operation, Upload
-from voice_server.web.speech import LanguageTag
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 
 

@@ -20,9 +20,9 @@ from voice_server.core.errors import RequestError, UnknownOption
 from voice_server.core.manifest import MAX_PACKAGE_BYTES, SUFFIX
 from voice_server.core.voices import Voice, slug_from_name
 from voice_server.speech.service import SpeechService
+from voice_server.web.language import LanguageTag, VoiceLanguage
 from voice_server.web.operations import FORM_ROOM, Body, Content, Operation, Upload
 from voice_server.web.rendering import render
-from voice_server.web.speech import LanguageTag
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 
 PREFIX = "/api/v1/tts"
@@ -108,7 +108,7 @@ class CloneForm(Body):
     ref_text: str | None = Field(default=None, description="What is said in it.")
     display_name: str = ""
     description: str = ""
-    language: str = ""
+    language: VoiceLanguage = ""
     casting_notes: str = ""
     tags: str = Field(default="", max_length=2_000, description="With commas between.")
     consent: str | None = Field(default=None, max_length=2_000)
@@ -119,7 +119,7 @@ class DesignRequest(Body):
 
     name: str = Field(max_length=200)
     description: str = Field(min_length=1, max_length=4_000, description="How it sounds.")
-    language: str = Field(default="", max_length=64)
+    language: VoiceLanguage = ""
     display_name: str = Field(default="", max_length=200)
     casting_notes: str = ""
     backend: str | None = None

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from voice_server.control.cloning import clean_fields, clean_name, new_id
 from voice_server.control.plane import ControlPlane
 from voice_server.core.voices import Kind, Sample, Voice
+from voice_server.web.language import VoiceLanguage
 from voice_server.web.operations import Body, Content, Operation, Upload
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 
@@ -21,7 +22,7 @@ class NewProfile(Body):
 
     name: str = Field(max_length=200, description="Unique, whatever its case.")
     description: str | None = None
-    language: str = Field(default="en", max_length=64)
+    language: VoiceLanguage = "en"
 
 
 class ProfileChanges(Body):
@@ -29,7 +30,7 @@ class ProfileChanges(Body):
 
     name: str | None = Field(default=None, max_length=200)
     description: str | None = None
-    language: str | None = Field(default=None, max_length=64)
+    language: VoiceLanguage | None = None
     tags: list[str] | None = Field(default=None, max_length=64)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -17,6 +16,7 @@ from voice_server.core import wire
 from voice_server.core.errors import RequestError, VoiceServerError
 from voice_server.speech.channel import Channel
 from voice_server.speech.service import SpeechService
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Body, Content, Operation, check
 from voice_server.web.sound import SpokenTurn, check_text, codec
 from voice_server.web.stream_tokens import accept, query_of
@@ -54,17 +54,6 @@ def _named(value: object) -> object:
 _Name = Annotated[str, Field(json_schema_extra=_KNOWN)]
 AnyFormat = Annotated[
     SoundFormat, BeforeValidator(_named, json_schema_input_type=_Name | SoundFormat)
-]
-
-
-def _tagged(language: str) -> str:
-    if not re.fullmatch(wire.LANGUAGE_TAG, language):
-        raise ValueError(f"expected a tag such as 'en' or 'pt-BR', got {language[:40]!r}")
-    return language
-
-
-LanguageTag = Annotated[
-    str, AfterValidator(_tagged), Field(json_schema_extra={"pattern": wire.LANGUAGE_TAG})
 ]
 
 

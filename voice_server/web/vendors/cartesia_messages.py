@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from voice_server.audio.formats import Format, sound_format
 from voice_server.core import wire
 from voice_server.core.errors import UnsupportedFormat
+from voice_server.web.language import LanguageTag
 from voice_server.web.vendors.asking import AnyVoice, NamedVoice
 from voice_server.web.vendors.operation import Body
 
@@ -47,18 +48,12 @@ class GenerationConfig(Body):
     speed: float | None = Field(default=None, ge=0.5, le=2)
 
 
-def _tag(language: str | None) -> str | None:
-    if language is not None and not re.fullmatch(wire.LANGUAGE_TAG, language):
-        raise ValueError(f"expected a tag such as 'en', got {language[:40]!r}")
-    return language
-
-
 class Asked(Body):
     """What every request says of its voice and its sound."""
 
     model_id: str = Field(default="", max_length=200)
     voice: AnyVoice = NamedVoice(id="")
-    language: Annotated[str | None, AfterValidator(_tag)] = None
+    language: LanguageTag | None = None
     output_format: OutputFormat = OutputFormat()
     generation_config: GenerationConfig | None = None
     speed: Literal["slow", "normal", "fast"] | None = None

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from voice_server.control.plane import ControlPlane
 from voice_server.core.errors import UnknownVoice
 from voice_server.core.voices import Voice
+from voice_server.web.language import VoiceLanguage
 from voice_server.web.operations import Upload
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 from voice_server.web.vendors.operation import CLONING_ERRORS, Body, VendorOperation
@@ -38,7 +39,7 @@ class CartesiaClip(Body):
     clip: Upload
     name: str
     description: str | None = None
-    language: str | None = None
+    language: VoiceLanguage | None = None
 
 
 class Locale(BaseModel):

@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection, Request
@@ -23,6 +23,7 @@ from voice_server.core.delivery import Frame
 from voice_server.core.errors import UnsupportedFormat
 from voice_server.speech.service import SpeechService
 from voice_server.web.errors import error_of
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Content
 from voice_server.web.sound import Items, SpokenTurn, check_text, codec
 from voice_server.web.vendors.alignment import Alignment, Character
@@ -52,7 +53,7 @@ class ElevenLabsSpeech(Body):
 
     text: str
     model_id: str | None = Field(default=None, max_length=200)
-    language_code: Annotated[str, Field(pattern=wire.LANGUAGE_TAG)] | None = None
+    language_code: LanguageTag | None = None
     voice_settings: VoiceSettings | None = None
 
 

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 
 from voice_server.core import wire
 from voice_server.core.errors import ProtocolMistake, RequestError
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import check
 from voice_server.web.vendors.alignment import Alignment, Character
 from voice_server.web.vendors.channel import Ours, Translation, json_object
@@ -36,7 +37,7 @@ class SocketQuery(SoundQuery):
     """The query of a WebSocket."""
 
     model_id: str | None = Field(default=None, max_length=200)
-    language_code: Annotated[str, Field(pattern=wire.LANGUAGE_TAG)] | None = None
+    language_code: LanguageTag | None = None
     auto_mode: bool = False
     sync_alignment: bool = False
 

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 from voice_server.audio.formats import Format, sound_format
 from voice_server.core import wire
 from voice_server.speech.service import SpeechService
+from voice_server.web.language import LanguageTag
 from voice_server.web.operations import check
 from voice_server.web.sound import SpokenTurn, check_text, codec
 from voice_server.web.vendors.asking import configuration
@@ -47,7 +48,7 @@ class VoiceQuery(Body):
 
     voice: Name | None = None
     model: Name | None = None
-    language: Annotated[str, Field(pattern=wire.LANGUAGE_TAG)] | None = None
+    language: LanguageTag | None = None
 
 
 class LineQuery(VoiceQuery):
