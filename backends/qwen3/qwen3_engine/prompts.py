@@ -25,6 +25,10 @@ from .runners import CodecRunner, sent_to
 from .slots import Slots
 from .text import TextEncoder
 
+# All prompts together may hold as many positions as so many slots: 0.9 GB of a 1.7B model. Long
+# instructions, another text in every turn, would else fill what memory_fraction leaves.
+KEPT_SLOTS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -67,7 +71,7 @@ class PromptKey:
 
 
 class Prompts:
-    """Makes prompts and keeps the ``capacity`` most recently used."""
+    """Makes prompts and keeps the ``capacity`` most recently used, as far as there is room."""
 
     def __init__(
         self,
@@ -92,6 +96,11 @@ class Prompts:
     @property
     def speakers(self) -> dict[str, int]:
         return self._talker.config.spk_id or {}
+
+    @property
+    def _is_heavy(self) -> bool:
+        held = sum(prompt.length + len(prompt.bridge) for prompt in self._made.values())
+        return len(self._made) > 1 and held > KEPT_SLOTS * self._slots.length
 
     def find(self, key: PromptKey) -> Prompt | None:
         """The prompt, if it is made."""
@@ -127,7 +136,7 @@ class Prompts:
         memory = self._compute(torch.cat(parts))
         prompt = Prompt(memory, carry, bridge, lead, state)
         self._made[key] = prompt
-        while len(self._made) > self._capacity:
+        while len(self._made) > self._capacity or self._is_heavy:
             self._made.popitem(last=False)
         return prompt
 

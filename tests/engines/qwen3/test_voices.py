@@ -138,6 +138,16 @@ def test_prompts_that_were_not_used_for_long_are_forgotten(packages):
     assert engine.prepare(Voice(speaker="ryan")) is not first
 
 
+def test_long_instructions_do_not_fill_the_device(packages):
+    engine = engine_of(packages["voice_design"], slots=1, max_length=128)
+    voices = [Voice(design=f"{number} " + "a " * 10) for number in range(30)]
+    made = [engine.prepare(voice) for voice in voices]
+    kept = [engine.parts.prompts.find(engine.voices._key(v, engine.defaults)) for v in voices]
+    assert sum(prompt.length for prompt in kept if prompt) <= 4 * 128
+    assert kept[-1] is made[-1]
+    assert kept[0] is None
+
+
 def test_a_reference_too_long_for_the_context_is_refused(packages, tmp_path):
     recording(tmp_path / "a.wav", seconds=8.0)
     voice = voice_of(tmp_path, Sample(tmp_path / "a.wav", "a " * 60))
