@@ -72,6 +72,19 @@ def test_a_file_of_51_mb_and_one_of_six_minutes_are_refused(server: Server) -> N
     assert answer["code"] == "audio_too_long"
 
 
+def test_a_package_that_is_too_large_is_told_what_to_do_about_a_voice(server: Server) -> None:
+    # The second is refused while it comes in, over the limit of the whole form.
+    url = server.url("/api/v1/tts/voices/import")
+    for size in (128 * 2**20 + 1, 130 * 2**20):
+        with open(server.folder / "large.voicepkg.zip", "wb") as file:
+            file.truncate(size)
+        upload = ("-X", "POST", url, "-F", "file=@large.voicepkg.zip")
+        answer = server.json(*upload, status=413)
+        assert answer["code"] == "package_too_large"
+        assert answer["detail"].startswith("a voice package has at most 128 MB")
+        assert "delete some of the voice's samples" in answer["detail"]
+
+
 @pytest.mark.parametrize("path", ["/profiles", "/projects"])
 def test_an_empty_name_is_told_of_whatever_it_is_the_name(server: Server, path: str) -> None:
     named = ("-X", "POST", server.url(path), "-H", "Content-Type: application/json")

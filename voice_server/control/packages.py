@@ -78,11 +78,7 @@ class Packages:
         """
         _check(on_conflict)
         if len(data) > MAX_PACKAGE_BYTES:
-            raise TooLarge(
-                f"the package has {len(data) / 2**20:.0f} MB; at most "
-                f"{MAX_PACKAGE_BYTES // 2**20} are taken",
-                code="package_too_large",
-            )
+            raise package_too_large()
         voice, samples = await asyncio.to_thread(self._read, data)
         return await self.add(voice, samples, on_conflict)
 
@@ -154,6 +150,16 @@ class Packages:
             raise RequestError(
                 f"this voice package cannot be used: {exc}", code="bad_package"
             ) from None
+
+
+def package_too_large(limit: int = MAX_PACKAGE_BYTES) -> TooLarge:
+    """What is said of a package of more than ``limit`` bytes."""
+    return TooLarge(
+        f"a voice package has at most {limit // 2**20} MB, and no setting changes that; delete "
+        "some of the voice's samples where it was made (DELETE /profiles/samples/ID) and export "
+        "it again: a minute of speech is enough",
+        code="package_too_large",
+    )
 
 
 def _check(on_conflict: str) -> None:

@@ -63,6 +63,7 @@ class Operation(Route):
     ``errors``: statuses it answers beside those that follow from ``body``, ``form``, ``query``.
 
     ``max_body``: bytes, or what tells them from the request; a longer body is answered 413.
+    ``too_large``: what is said of the file of a form that is longer, given its bytes at most.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Operation(Route):
         query: type[BaseModel] | None = None,
         errors: Sequence[int] = (),
         max_body: int | Callable[[Request], int] = MAX_BODY,
+        too_large: Callable[[int], TooLarge] | None = None,
         is_open: bool = False,
     ) -> None:
         super().__init__(path, self._serve, methods=[method], name=handler.__name__)
@@ -89,6 +91,7 @@ class Operation(Route):
         self.errors = tuple(errors)
         self.is_open = is_open
         self._max_body = max_body
+        self._too_large = too_large or file_too_large
 
     @property
     def summary(self) -> str:
@@ -118,9 +121,8 @@ class Operation(Route):
             checked.append(check(self.query, dict(request.query_params)))
         if self.body is not None or self.form is not None:
             limit = self._max_body if isinstance(self._max_body, int) else self._max_body(request)
-            limited = Request(
-                request.scope, _limited(request.receive, limit, self.form is not None)
-            )
+            of_file = self._too_large if self.form is not None and limit > FORM_ROOM else None
+            limited = Request(request.scope, _limited(request.receive, limit, of_file))
             if self.body is not None:
                 checked.append(check_json(self.body, await limited.body()))
             if self.form is not None:
@@ -209,7 +211,7 @@ def file_too_large(limit: int) -> TooLarge:
     )
 
 
-def _limited(receive: Receive, limit: int, is_form: bool) -> Receive:
+def _limited(receive: Receive, limit: int, of_file: Callable[[int], TooLarge] | None) -> Receive:
     """``receive``, until the body is longer than ``limit`` bytes. Raises TooLarge then."""
     received = 0
 
@@ -218,8 +220,8 @@ def _limited(receive: Receive, limit: int, is_form: bool) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
-            if is_form and limit > FORM_ROOM:
-                raise file_too_large(limit - FORM_ROOM)
+            if of_file is not None:
+                raise of_file(limit - FORM_ROOM)
             raise TooLarge(f"the body has more than {limit} bytes, which is the limit here")
         return message
 

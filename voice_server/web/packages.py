@@ -15,6 +15,7 @@ from voice_server import __version__
 from voice_server.audio.encode import encode_whole
 from voice_server.audio.formats import sound_format
 from voice_server.control.cloning import clean_fields, clean_name, new_id, store_new
+from voice_server.control.packages import package_too_large
 from voice_server.control.plane import ControlPlane
 from voice_server.core.errors import RequestError, UnknownOption
 from voice_server.core.manifest import MAX_PACKAGE_BYTES, SUFFIX
@@ -184,7 +185,7 @@ async def export(request: Request) -> Response:
 
 async def import_package(request: Request, query: ImportQuery, form: ImportForm) -> Imported:
     """Take a package into the catalogue, whole or not at all."""
-    data = await read_upload(form.file, MAX_PACKAGE_BYTES)
+    data = await form.file.read(MAX_PACKAGE_BYTES + 1)
     done = await _plane(request).packages.unpack(data, query.on_conflict)
     return Imported(
         status="imported" if done.is_new else "skipped",
@@ -353,6 +354,7 @@ def routes() -> list[BaseRoute]:
             answers={200: Imported},
             errors=[403, 409, 507],
             max_body=MAX_PACKAGE_BYTES + FORM_ROOM,
+            too_large=package_too_large,
         ),
         Operation("POST", f"{voices}/sync", sync, tag=tag, answers={200: Synced}),
         Operation(

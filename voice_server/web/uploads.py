@@ -11,9 +11,9 @@ MAX_RECORDING = Limits().max_bytes
 MAX_UPLOAD = MAX_RECORDING + FORM_ROOM
 
 
-async def read_upload(file: UploadFile, limit: int = MAX_RECORDING) -> bytes:
-    """The bytes of an uploaded file. Raises TooLarge."""
-    data = await file.read(limit + 1)
-    if len(data) > limit:
-        raise file_too_large(limit)
+async def read_upload(file: UploadFile) -> bytes:
+    """The bytes of an uploaded recording. Raises TooLarge."""
+    data = await file.read(MAX_RECORDING + 1)
+    if len(data) > MAX_RECORDING:
+        raise file_too_large(MAX_RECORDING)
     return data
