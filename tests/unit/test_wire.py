@@ -58,7 +58,8 @@ def test_resume_names_a_session_and_a_count():
     [
         ("{", "invalid_json", "not JSON"),
         ("", "invalid_json", "not JSON"),
-        ("[" * 100_000, "invalid_json", "not JSON"),
+        ("[" * 100_000, "invalid_json", "not JSON (nested too deeply"),
+        ('{"seed": ' + "9" * 5_000 + "}", "invalid_json", "a number of too many digits"),
         ("[]", "bad_message", "a list"),
         ("7", "bad_message", "the number 7"),
         ('{"token": 7}', "bad_message", "token: expected text, got the number 7"),

@@ -145,8 +145,10 @@ def parse(raw: str) -> tuple[str | None, list[Event]]:
     try:
         obj = json.loads(raw)
     except (ValueError, RecursionError) as exc:
+        is_decoded = isinstance(exc, json.JSONDecodeError)
+        why = str(exc) if is_decoded else "nested too deeply, or a number of too many digits"
         raise RequestError(
-            f'not JSON ({exc}); send text messages such as {{"token": "Hello "}}',
+            f'not JSON ({why}); send text messages such as {{"token": "Hello "}}',
             code="invalid_json",
         ) from None
     if not isinstance(obj, dict):
