@@ -4,7 +4,8 @@
                                        ... --size 0.6b
                                        ... --faster PYTHON   beside faster-qwen3-tts, by the
                                            interpreter of the venv that it is installed in
-                                       ... --tiny          seconds, on a CPU: proves the script
+                                       ... --tiny          seconds, on a CPU where there is no
+                                           GPU: proves the script, and what the GPU can run of it
 
 Weights are random and made on the device; the end of sequence is barred, so that every turn has
 its full length. The engine is driven in its own process: socket and server are bench.latency's.
@@ -336,7 +337,7 @@ def measure(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=sorted(qwen3_model.SIZES), default="1.7b")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, on whatever is there")
     parser.add_argument("--faster", metavar="PYTHON", help="one that has faster-qwen3-tts")
     parser.add_argument("--output", type=Path, default=Path("build/qwen3_gpu.json"))
     parser.add_argument("--budget", type=float, help=argparse.SUPPRESS)
@@ -352,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(table(found))
         print(json.dumps(found))
         return
-    device = torch.device("cpu" if chosen.tiny else "cuda:0")
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     size, plan = ("tiny", TINY) if chosen.tiny else (chosen.size, FULL)
     limits = {"budget": chosen.budget, "limit": SECTION_LIMIT}
     measure(size, device, plan, chosen.faster, chosen.output, **limits)

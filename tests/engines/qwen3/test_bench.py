@@ -17,9 +17,9 @@ from bench.sections import Sections, supervise
 ROOT = Path(qwen3_gpu.__file__).resolve().parents[1]
 
 
-def measured(output, device="cpu"):
+def measured(output, device="cpu", **more):
     plan = {**qwen3_gpu.TINY, "run_seconds": 0.6, "rates": (20,), "repeats": 1}
-    return qwen3_gpu.measure("tiny", torch.device(device), plan, None, output)
+    return qwen3_gpu.measure("tiny", torch.device(device), plan, None, output, **more)
 
 
 def test_the_benchmark_runs_and_writes_every_figure(tmp_path, capsys):
@@ -87,14 +87,24 @@ def test_where_no_graph_can_be_made_the_rest_is_measured_without(tmp_path, monke
     def refuse(*_args, **_kwargs):
         raise RuntimeError("operation not permitted when stream is capturing")
 
+    for name in ("parity", "fusion"):
+        monkeypatch.setattr(qwen3_gpu.Bench, name, lambda *_args, **_how: [])
+    monkeypatch.setattr(qwen3_rivals, "package", lambda *_args: [])
+    output = tmp_path / "figures.json"
     with fake_cuda.installed():
         monkeypatch.setattr(torch.cuda, "graph", refuse)
-        found = measured(tmp_path / "figures.json", "cuda:0")
-    assert "not permitted" in found["capture"]["missing"]
-    assert found["parity_fp32"]["is_equal"]
-    assert found["stages"][0]["frame_ms"] > 0
-    assert found["arrivals"][0]["heard"] > 0
-    assert not found["has_graphs"]
+        found = measured(output, "cuda:0")
+        assert "not permitted" in found["capture"]["missing"]
+        assert found["stages"][0]["frame_ms"] > 0
+        assert found["arrivals"][0]["heard"] > 0
+        assert not found["has_graphs"]
+        # A process that comes after one which ended early measures what is not there yet.
+        kept = {name: found[name] for name in found if name != "stages"}
+        output.write_text(json.dumps({**kept, "arrivals": []}))
+        again = measured(output, "cuda:0", limit=100.0)
+    assert again["stages"][0]["frame_ms"] > 0
+    assert again["arrivals"] == []
+    assert not again["has_graphs"]
 
 
 def test_a_process_that_ends_in_a_section_is_followed_by_one_for_the_others(tmp_path):
