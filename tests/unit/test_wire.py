@@ -74,6 +74,8 @@ def test_resume_names_a_session_and_a_count():
         ('{"framing": "xml"}', "bad_message", "framing"),
         ('{"played_ms": "x"}', "bad_message", "milliseconds"),
         ('{"played_ms": NaN}', "bad_message", "milliseconds"),
+        ('{"played_ms": -1}', "bad_message", "milliseconds from 0 to 10^9"),
+        ('{"max_delay_ms": 1e10}', "bad_message", "milliseconds from 0 to 10^9"),
         ('{"context": ""}', "bad_message", "context"),
         ('{"resume": {}}', "bad_message", "resume"),
         ('{"resume": {"session": "x", "sample": 1}}', "bad_message", "did you mean 'samples'"),

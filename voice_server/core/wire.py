@@ -296,8 +296,8 @@ def _milliseconds(obj: Mapping[str, Any], key: str) -> float | None:
     value = obj.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise _bad(f"{key}: expected a number of milliseconds, got {_kind(value)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
+        raise _bad(f"{key}: expected milliseconds from 0 to 10^9, got {_kind(value)}")
     return value / 1000
 
 
