@@ -9,7 +9,7 @@ tells it, and whoever makes or moves a tensor sets it. So this is found without 
 - a number that the host looked at while capturing: a graph replays the very operations, on the very
   tensors, that were there at its capture.
 
-Speed, memory and rounding are the CPU's.
+Speed, memory and rounding are the CPU's, and ``item()`` within ``torch.inference_mode`` is not seen.
 """
 
 from __future__ import annotations
