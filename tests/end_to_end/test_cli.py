@@ -352,6 +352,8 @@ def test_the_repl_speaks_sets_saves_and_leaves(tmp_path: Path) -> None:
         terminal.type(f"/save {tmp_path / 'said.wav'}\r")
         terminal.wait_for("written to")
         assert seconds_of(tmp_path / "said.wav") > 0.01
+        terminal.type("/save said.txt\r")
+        terminal.wait_for("error: /save said.txt › expected a name that ends in .wav")
         terminal.type("/help\r")
         terminal.wait_for("Esc or Ctrl-C interrupts")
         terminal.type("/backend chaos\r")

@@ -181,9 +181,9 @@ def _sink(file: str | None) -> Player | SoundFile:
     """Raises ToolError where it cannot be written, or there is nothing to play on."""
     if file is not None:
         try:
-            return SoundFile(Path(file).expanduser())
+            return SoundFile(Path(file).expanduser(), named="file › ")
         except ConfigError as exc:
-            raise ToolError(str(exc).replace("--output ", "file › ", 1)) from None
+            raise ToolError(str(exc)) from None
     player = open_player(True)
     if player is None:
         raise ToolError("there is no sound device here; name a `file` to write instead")

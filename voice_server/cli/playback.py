@@ -88,15 +88,15 @@ class SoundFile:
     """A file, in the format that its ending names: .wav, .mp3, .opus, .flac.
 
     What was in it stays until there is sound to take its place. Raises ConfigError for another
-    ending, or a path that cannot be written.
+    ending, or a path that cannot be written, which begins with where the path was ``named``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, named: str = "--output ") -> None:
         ending = path.suffix.lower()
         if ending != ".wav" and ending not in COMPRESSED:
             endings = ", ".join([".wav", *COMPRESSED])
-            raise ConfigError(f"--output {path} › expected a name that ends in {endings}")
-        self._path = path
+            raise ConfigError(f"{named}{path} › expected a name that ends in {endings}")
+        self._label = f"{named}{path}"
         self._wave: wave.Wave_write | None = None
         self._encoder: Encoder | None = None
         self._is_begun = False
@@ -146,8 +146,7 @@ class SoundFile:
         try:
             yield
         except OSError as exc:
-            reason = f"--output {self._path} › cannot be written: {exc.strerror}"
-            raise ConfigError(reason) from None
+            raise ConfigError(f"{self._label} › cannot be written: {exc.strerror}") from None
 
 
 def _open_as_it_is(path: str, flags: int) -> int:

@@ -147,7 +147,7 @@ class Repl:
             raise ConfigError("nothing was said yet: there is nothing to save")
         if not path:
             raise ConfigError("/save › expected a file, such as hello.wav")
-        file = SoundFile(Path(path).expanduser())
+        file = SoundFile(Path(path).expanduser(), named="/save ")
         with contextlib.closing(file):
             file.write(bytes(self.last))
         note(f"written to {path}")
