@@ -86,6 +86,38 @@ def test_a_folder_is_checked_without_an_entry_and_its_faults_are_the_exit_status
     assert "breaks its contract in 3 of" in done.stdout
 
 
+PARROT = """
+import voice_worker as vw
+
+class Parrot(vw.Backend):
+    name = "parrot"
+
+    def load(self, options):
+        return vw.BackendInfo(sample_rate=24_000, clones=options.get("clones", True))
+
+    def synthesize(self, job):
+        raise vw.BackendError("choose a voice with a recording", code="unknown_voice")
+        yield
+
+if __name__ == "__main__":
+    vw.serve(Parrot())
+"""
+
+
+def test_a_backend_without_a_voice_of_its_own_is_no_fault(tmp_path: Path) -> None:
+    folder = tmp_path / "engines" / "parrot"
+    folder.mkdir(parents=True)
+    (folder / "backend.py").write_text(PARROT)
+    (tmp_path / "backends.yaml").write_text(
+        f"default: parrot\nbackends:\n  parrot: {{python: {sys.executable}, path: {folder}}}\n"
+    )
+    done = run_cli(tmp_path, "backends", "check", "parrot")
+    assert done.returncode == 0, done.stderr
+    assert "in cloned voices alone; with --full" in done.stdout
+    mute = run_cli(tmp_path, "backends", "check", "parrot", "--option", "clones=false")
+    assert (mute.returncode, "choose a voice with a recording" in mute.stderr) == (1, True)
+
+
 def test_options_reach_the_backend_that_is_checked(tmp_path: Path) -> None:
     listing = f"default: chaos\nbackends:\n  chaos: {{python: {sys.executable}}}\n"
     (tmp_path / "backends.yaml").write_text(listing)

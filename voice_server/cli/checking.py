@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import typer
 
@@ -79,10 +80,20 @@ async def _check_speech(name: str, config: Config) -> None:
         _tell("", "can", ", ".join([*able, *(f"[{tag}]" for tag in info.tags)]) or "speak")
         _tell("", "options", ", ".join(info.options) or "none")
         report = Report()
-        await speak(service, CHECK_TEXT, Configure(), (), show_errors, report)
+        told: list[dict[str, Any]] = []
+        await speak(service, CHECK_TEXT, Configure(), (), told.append, report)
+        if info.clones and not info.speakers and _refused(told) == {"unknown_voice"}:
+            _tell("", "speaks", "in cloned voices alone; with --full it is given one")
+            return
+        for message in told:
+            show_errors(message)
         if report.errors or not report.samples:
             raise SynthesisFailed(f"{name} › it did not speak {CHECK_TEXT!r}")
         _tell("", "speaks", report.line())
+
+
+def _refused(told: list[dict[str, Any]]) -> set[str]:
+    return {message["code"] for message in told if message["type"] == "error"}
 
 
 def _tell(name: str, what: str, about: str) -> None:
