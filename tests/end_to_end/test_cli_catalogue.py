@@ -48,6 +48,28 @@ def test_a_voice_is_cloned_shown_exported_deleted_and_imported(tmp_path: Path) -
         assert said(tmp_path, *wrong, status=2)[0].startswith("error: ")
 
 
+def test_a_dropped_voice_is_shown_and_exported_and_removed_with_its_file(tmp_path: Path) -> None:
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (samples / "Nova.wav").write_bytes(wav())
+    (samples / "broken.wav").write_bytes(b"no sound")
+    assert [line.split("\t")[:3] for line in said(tmp_path, "voices", "list")] == [
+        ["nova", "Nova", "dropped"]
+    ]
+    assert "kind\tdropped" in said(tmp_path, "voices", "show", "nova")
+    (package,) = said(tmp_path, "voices", "export", "nova", "--output", str(tmp_path / "out"))
+    assert Path(package).is_file()
+    assert said(tmp_path, "voices", "delete", "nova", status=2) == [
+        "error: voice 'nova' is a file in the samples folder; change or remove the file"
+    ]
+    (samples / "Nova.wav").unlink()
+    assert said(tmp_path, "voices", "list") == []
+    for command in ("show", "export", "delete"):
+        [problem] = said(tmp_path, "voices", command, "nova", status=2)
+        assert "`cli.py voices list`" in problem
+        assert "GET /" not in problem
+
+
 def test_a_bad_package_among_others_is_named_and_costs_none_of_them(tmp_path: Path) -> None:
     (tmp_path / "me.wav").write_bytes(wav())
     out = tmp_path / "out"

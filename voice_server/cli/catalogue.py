@@ -1,4 +1,4 @@
-"""``cli.py voices show|export|import|delete|clone``: the catalogue from the command line.
+"""``cli.py voices list|show|export|import|delete|clone``: the catalogue from the command line.
 
 They work on the data folder, also while a server runs on it, which takes the change over within
 a second.
@@ -18,6 +18,7 @@ from voice_server.cli.voices import app
 
 if TYPE_CHECKING:
     from voice_server.control.packages import Imported, Packages
+    from voice_server.core.voices import Voice
     from voice_server.storage.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ VoiceId = Annotated[str, typer.Argument(help="Its id, or its name.", metavar="VO
 
 @commands.command("list")
 def list_() -> None:
-    """List the voices that were made: cloned, designed, imported."""
+    """List the voices that were made: cloned, designed, imported, dropped as a file."""
     with errors_told():
 
         async def listed(catalogue: Catalogue, _: Packages) -> list[tuple[str, ...]]:
@@ -46,7 +47,7 @@ def show(voice: VoiceId) -> None:
     with errors_told():
 
         async def shown(catalogue: Catalogue, _: Packages) -> list[tuple[str, str]]:
-            found = catalogue.find(voice)
+            found = _found(catalogue, voice)
             names = [
                 *("id", "name", "display_name", "kind", "description", "language", "source"),
                 *("design", "design_language", "casting_notes", "model_used", "owner"),
@@ -82,7 +83,7 @@ def export(
         from voice_server.storage.atomic import write_atomic
 
         async def exported(catalogue: Catalogue, packages: Packages) -> list[Path]:
-            wanted = [catalogue.find(name) for name in voices or ()] or list(catalogue.voices())
+            wanted = [_found(catalogue, name) for name in voices or ()] or list(catalogue.voices())
             paths = []
             try:
                 await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
@@ -168,7 +169,7 @@ def delete(voices: Annotated[list[str], typer.Argument(metavar="VOICE…")]) -> 
 
         async def deleted(catalogue: Catalogue, _: Packages) -> None:
             for name in voices:
-                typer.echo((await catalogue.delete(catalogue.find(name).id)).id)
+                typer.echo((await catalogue.delete(_found(catalogue, name).id)).id)
 
         _run(deleted, is_change=True)
 
@@ -207,6 +208,19 @@ def clone(
             note(made.transcript_note)
 
 
+def _found(catalogue: Catalogue, name: str) -> Voice:
+    """The voice of this id or name. Raises UnknownVoice."""
+    from voice_server.core.errors import UnknownVoice
+
+    try:
+        return catalogue.find(name)
+    except UnknownVoice:
+        raise UnknownVoice(
+            f"no voice {name[:80]!r} was made or dropped here; `cli.py voices list` lists those, "
+            "and `cli.py voices` what is built into an engine too"
+        ) from None
+
+
 def _read(file: Path, limit: int) -> bytes:
     """What the file or pipe holds, and no more than a byte beyond ``limit``. Raises NotFound."""
     from voice_server.core.errors import NotFound
@@ -220,18 +234,24 @@ def _read(file: Path, limit: int) -> bytes:
 
 def _run(work: Callable[[Catalogue, Packages], Awaitable[T]], *, is_change: bool = False) -> T:
     """Do ``work`` on the catalogue that the settings name; tell a running server of a change."""
+    from voice_server.cli.logs import configure_logging
     from voice_server.config import load_config
+    from voice_server.control.dropped import DroppedVoices
     from voice_server.control.packages import Packages
     from voice_server.control.signing import Signer
     from voice_server.storage.stamp import Stamp
     from voice_server.web.control import catalogue_of
 
     settings = load_config().settings
+    configure_logging("ERROR")  # `cli.py voices` tells which dropped files cannot be a voice
 
     async def opened() -> T:
         catalogue = catalogue_of(settings)
         await catalogue.load()
+        dropped = DroppedVoices(settings.voice_samples_dir, catalogue)
+        dropped.start()
         try:
+            await dropped.scanned.wait()
             signing_key = settings.package_signing_key
             packages = Packages(
                 catalogue,
@@ -242,6 +262,7 @@ def _run(work: Callable[[Catalogue, Packages], Awaitable[T]], *, is_change: bool
         finally:
             if is_change:
                 await asyncio.to_thread(Stamp(catalogue.data_dir).touch)
+            await dropped.stop()
             await catalogue.close()
 
     return asyncio.run(opened())
