@@ -75,6 +75,24 @@ def test_playlists_are_refused_before_any_decoder_sees_them(
     assert calls(listener) == 0
 
 
+def test_what_a_library_says_of_a_file_is_for_the_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "me.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(2_000))
+    with caplog.at_level("INFO"), pytest.raises(RequestError) as caught:
+        decode(path)
+    assert caught.value.code == "not_audio"
+    said = f"{caught.value}"
+    assert said.startswith("this recording cannot be used: it cannot be decoded; ")
+    assert "convert it to WAV" in said
+    for word in ("Errno", "Error", "avcodec", "<"):
+        assert word not in said
+    [record] = caplog.records
+    assert "as mov: " in record.getMessage()
+    assert "Error" in record.getMessage()
+
+
 @pytest.mark.parametrize("demuxer", ["hls", "concat", "sdp", "dash", "image2", "wav"])
 def test_behind_the_list_of_formats_the_kernel_refuses_files_and_sockets(
     tmp_path: Path, listener: socket.socket, demuxer: str
@@ -169,14 +187,18 @@ def test_a_decoder_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_decoder_that_crashes_is_an_error_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     crashing = tmp_path / "crashing.py"
     crashing.write_text("import sys\nsys.exit('it broke')\n")
     monkeypatch.setattr(decode_module, "_DECODER", crashing)
-    with pytest.raises(RequestError, match="it broke") as caught:
+    with pytest.raises(
+        RequestError, match="the decoder gave up; convert the recording to WAV"
+    ) as caught:
         decode(container("flac", "flac"))
     assert caught.value.code == "damaged_audio"
+    assert "it broke" not in f"{caught.value}"
+    assert "it broke" in caplog.text
 
 
 BASES = [

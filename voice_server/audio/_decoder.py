@@ -57,7 +57,8 @@ def main() -> int:
         except MemoryError:
             head = {"code": "damaged_audio", "error": "decoding it took more than 1 GiB"}
         except (av.FFmpegError, ValueError, OSError) as exc:
-            head = {"code": "not_audio", "error": f"it cannot be decoded ({exc})"}
+            told = f"{type(exc).__name__}: {exc}"
+            head = {"code": "not_audio", "error": "it cannot be decoded", "cause": told[:500]}
         out.write(json.dumps(head).encode() + b"\n")
         if "error" not in head:
             out.writelines(pcm)

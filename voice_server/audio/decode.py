@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ import numpy.typing as npt
 from voice_server.audio.formats import SOURCE_RATE
 from voice_server.audio.sniff import ACCEPTED, HEAD_BYTES, sniff
 from voice_server.core.errors import RequestError, StorageFull, TooLarge, UnsupportedFormat
+
+logger = logging.getLogger(__name__)
 
 Int16 = npt.NDArray[np.int16]
 
@@ -142,11 +145,11 @@ def _decode_outside(file: BinaryIO, kind: str, limits: Limits) -> Recording:
         head = json.loads(line)
     except ValueError:
         detail = done.stderr[-500:].decode(errors="replace").strip().rpartition("\n")[2]
-        raise RequestError(
-            f"the decoder gave up ({detail or done.returncode}); convert the recording to WAV",
-            code="damaged_audio",
-        ) from None
+        logger.warning("the decoder of a recording gave up: %r", detail or done.returncode)
+        raise _refusal("damaged_audio", "the decoder gave up") from None
     if "error" in head:
+        if "cause" in head:  # the library's words, which are for whoever runs this
+            logger.info("a recording cannot be decoded as %s: %r", kind, head["cause"])
         raise _refusal(head["code"], head["error"])
     return Recording(
         pcm=np.frombuffer(pcm, "<i2"),
@@ -160,7 +163,7 @@ def _decode_outside(file: BinaryIO, kind: str, limits: Limits) -> Recording:
 
 def _refusal(code: str, why: str) -> RequestError:
     remedy = {
-        "not_audio": f"accepted are {ACCEPTED}",
+        "not_audio": f"play it, or convert it to WAV; accepted are {ACCEPTED}",
         "audio_too_long": "trim the audio",
         "no_sound": "choose a recording of a voice",
     }.get(code, "convert the recording to WAV and try again")
