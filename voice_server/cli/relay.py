@@ -57,13 +57,13 @@ def run(config: Config) -> None:
     from voice_server.relay.app import Relay
 
     app = Relay(config)
-    tls_of(config)
+    serving = server_config(app, config)
     with listen(config) as listener:
-        uvloop.run(_serve(app, config, listener))
+        uvloop.run(_serve(app, serving, listener))
 
 
 def server_config(app: Relay, config: Config) -> ServerConfig:
-    """How uvicorn serves a relay."""
+    """How uvicorn serves a relay. Raises ConfigError for certificates that cannot be used."""
     from voice_server.cli.leaving import uvicorn_config
     from voice_server.core.tunnel import MAX_FRAME
     from voice_server.relay.wire import ServerWire
@@ -99,13 +99,11 @@ def tls_of(config: Config) -> tuple[str, str] | None:
     return files
 
 
-async def _serve(app: Relay, config: Config, listener: socket.socket) -> None:
+async def _serve(app: Relay, serving: ServerConfig, listener: socket.socket) -> None:
     from voice_server.cli.leaving import LeavingServer
 
-    settings, serving = config.settings, server_config(app, config)
-
     def started() -> None:
-        scheme = "http" if settings.relay_certificate is None else "https"
+        scheme = "https" if serving.is_ssl else "http"
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         print(f"Voice relay listens on {scheme}://{shown} ({', '.join(app.boxes)})", flush=True)
