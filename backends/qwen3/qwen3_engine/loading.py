@@ -112,7 +112,9 @@ def _missing_file(directory: Path) -> str | None:
         if not (directory / name).is_file():
             return name
     for folder in (".", "speech_tokenizer"):
-        if not any((directory / folder).glob("*.safetensors")):
+        # A link of a hub's cache may lead nowhere.
+        weights = list((directory / folder).glob("*.safetensors"))
+        if not weights or not all(file.is_file() for file in weights):
             return str(Path(folder, "model.safetensors"))
     return None
 

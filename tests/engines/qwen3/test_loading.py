@@ -46,8 +46,11 @@ def test_a_missing_file_is_named(copy, name):
 
 
 @pytest.mark.parametrize("folder", [".", "speech_tokenizer"])
-def test_missing_weights_are_noticed(copy, folder):
+@pytest.mark.parametrize("is_link", [False, True])
+def test_missing_weights_are_noticed(copy, folder, is_link):
     (copy / folder / "model.safetensors").unlink()
+    if is_link:
+        (copy / folder / "model.safetensors").symlink_to(copy / "gone")
     with refused("model_incomplete"):
         loading.inspect(copy)
 
