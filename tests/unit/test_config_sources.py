@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -113,11 +115,62 @@ def test_show_lists_values_with_their_sources_and_keeps_secrets(file: Path) -> N
     assert "swordfish" not in shown.output
 
 
-def test_check_ends_with_2_where_the_server_would_not_start(file: Path) -> None:
+@pytest.fixture
+def data(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "data"
+    monkeypatch.setenv("VOICE_SERVER_DATA_DIR", str(path))
+    return path
+
+
+@pytest.mark.usefixtures("data")
+def test_check_ends_with_2_where_the_server_would_not_start() -> None:
     assert CliRunner().invoke(app, ["config", "check"]).exit_code == 0
     wrong = CliRunner().invoke(app, ["config", "check"], env={"VOICE_SERVER_PORT": "x"})
     assert wrong.exit_code == 2
     assert "VOICE_SERVER_PORT" in wrong.output
+
+
+def test_check_sees_what_only_a_start_would_find(data: Path, tmp_path: Path) -> None:
+    invoke = CliRunner().invoke
+    assert invoke(app, ["config", "check"]).exit_code == 0
+    assert not data.exists()  # it looks, and makes nothing
+
+    def refused(name: str, value: object) -> str:
+        done = invoke(app, ["config", "check"], env={f"VOICE_SERVER_{name}": f"{value}"})
+        assert done.exit_code == 2, done.output
+        return done.output
+
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"no key, and no database" * 100)
+    assert "64 hexadecimal digits" in refused("PACKAGE_SIGNING_KEY", garbage)
+    assert "64 hexadecimal digits" in refused("PACKAGE_SIGNING_KEY", tmp_path / "nowhere")
+    assert "is no folder" in refused("DATA_DIR", garbage / "below")
+    assert "cannot be opened" in refused("DATABASE_URL", f"sqlite+aiosqlite:///{garbage}")
+    assert "asyncio driver" in refused("DATABASE_URL", "nonsense://somewhere")
+    assert "16 characters" in refused("RELAY_BOXES", "home=short")
+    newer = tmp_path / "newer.db"
+    with contextlib.closing(sqlite3.connect(newer)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version VALUES ('9999')")
+    said = refused("DATABASE_URL", f"sqlite+aiosqlite:///{newer}")
+    assert "version '9999', which this server does not know" in said
+
+
+@pytest.mark.usefixtures("data")
+def test_check_sees_an_engine_that_is_not_installed(file: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "engine"
+    adapter.mkdir()
+    (adapter / "backend.py").write_text("")
+    (adapter / "requirements.txt").write_text("numpy\n")
+    for extra, status, told in (
+        ("", 2, "error: mine › "),
+        (", auto_install: true", 0, "warning: mine › "),
+    ):
+        file.write_text(f"backends:\n  mine: {{path: '{adapter}'{extra}}}\ndefault: mine\n")
+        done = CliRunner().invoke(app, ["config", "check"])
+        assert done.exit_code == status, done.output
+        assert told in done.output
+        assert "cli.py backends install mine" in done.output
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,18 @@ def show(
 
 @app.command()
 def check() -> None:
-    """Read everything as the server would. Status 0: it would start with this; 2: it would not."""
-    from voice_server.cli.serve import check_settings
+    """Read everything as the server would. Status 0: it would start with this; 2: it would not.
+
+    Nothing is started, installed or made. Where VOICE_SERVER_RELAY_BOXES is set, the relay's
+    settings are checked too, and an engine that is missing is only a warning.
+    """
+    from voice_server.cli.readiness import check_readiness
 
     with errors_told():
         config = _loaded()
         _warn(config)
-        check_settings(config)
+        for warning in check_readiness(config):
+            note(f"warning: {warning}")
         note(f"the environment and {config.backends_file} are valid")
 
 

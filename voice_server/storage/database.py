@@ -8,8 +8,10 @@ damage a WAL that several connections reset at once.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +76,26 @@ class Database:
                     self._engine = await self._open()
         return self._engine
 
+    async def check(self) -> None:
+        """See whether it could be opened, and make nothing. Raises ConfigError."""
+        try:
+            engine = await asyncio.to_thread(_engine, self.url)
+        except (ImportError, ValueError) as exc:
+            raise _no_url(exc) from exc
+        try:
+            if (file := _file_of(engine)) is not None and not file.exists():
+                _check_place(file)
+                return
+            async with engine.connect() as connection:
+                await connection.run_sync(_check_version)
+        except Exception as exc:
+            refusal = _refusal(exc, engine)
+            if refusal is None:
+                raise
+            raise refusal from exc
+        finally:
+            await engine.dispose()
+
     async def close(self) -> None:
         """Close every connection; a later ``read`` opens it again."""
         await self._writer.close()
@@ -85,9 +107,7 @@ class Database:
         try:
             engine = await asyncio.to_thread(_engine, self.url)
         except (ImportError, ValueError) as exc:
-            raise ConfigError(
-                f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
-            ) from exc
+            raise _no_url(exc) from exc
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_migrate)
@@ -98,6 +118,28 @@ class Database:
                 raise
             raise refusal from exc
         return engine
+
+
+def _no_url(exc: Exception) -> ConfigError:
+    return ConfigError(
+        f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
+    )
+
+
+def _file_of(engine: AsyncEngine) -> Path | None:
+    """Where a SQLite database lies; None for another, and for one in memory."""
+    name = engine.url.database
+    is_file = engine.dialect.name == "sqlite" and name and not name.startswith((":", "file:"))
+    return Path(name) if is_file and name else None
+
+
+def _check_place(file: Path) -> None:
+    """Whether a file can be made there, with its folders. Raises OSError."""
+    folder = next(folder for folder in file.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{folder} cannot be written")
 
 
 def _refusal(exc: BaseException, engine: AsyncEngine) -> VoiceServerError | None:
@@ -152,17 +194,42 @@ def _engine(url: str) -> AsyncEngine:
     return engine
 
 
+def _version(connection: Any, tables: Collection[str]) -> str | None:
+    """The migration that the database is at; None for a new one."""
+    import sqlalchemy
+
+    if "alembic_version" not in tables:
+        return None
+    query = sqlalchemy.text("SELECT version_num FROM alembic_version")
+    version: str | None = connection.scalar(query)
+    return version
+
+
+def _check_version(connection: Any) -> None:
+    """Raises ConfigError for a database that is newer than this server."""
+    import sqlalchemy
+
+    version = _version(connection, sqlalchemy.inspect(connection).get_table_names())
+    known = {path.name[1:].partition("_")[0] for path in MIGRATIONS.glob("versions/m*.py")}
+    if version is not None and version not in known:
+        raise _newer(version)
+
+
+def _newer(version: str | None) -> ConfigError:
+    return ConfigError(
+        f"the database is of version {version!r}, which this server does not know; "
+        "use the server that wrote it, or another database_url"
+    )
+
+
 def _migrate(connection: Any) -> None:
     """Bring the tables to HEAD. A new database gets them at once, without alembic's import."""
     import sqlalchemy
 
     from voice_server.storage import schema
 
-    inspector = sqlalchemy.inspect(connection)
-    tables = set(inspector.get_table_names())
-    version = None
-    if "alembic_version" in tables:
-        version = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+    tables = set(sqlalchemy.inspect(connection).get_table_names())
+    version = _version(connection, tables)
     if version == HEAD:
         return
     if not tables:
@@ -187,7 +254,4 @@ def _migrate(connection: Any) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as exc:
-        raise ConfigError(
-            f"the database is of version {version!r}, which this server does not know ({exc}); "
-            "use the server that wrote it, or another database_url"
-        ) from exc
+        raise _newer(version) from exc
