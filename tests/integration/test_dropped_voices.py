@@ -9,11 +9,13 @@ import wave
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.recordings import container, pitch_of, wav
+from voice_server.control import dropped as dropped_module
 from voice_server.control.dropped import DroppedVoices
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage.catalogue import Catalogue
@@ -42,6 +44,19 @@ async def watched(
         yield dropped.folder, catalogue
     finally:
         await asyncio.wait_for(dropped.stop(), 10)
+
+
+class Clock:
+    """Stands in for the module ``time``: it passes when the test says so, and no file is old."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def time(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 1_000 + self.passed
 
 
 async def until(condition: Callable[[], object], timeout: float = 30) -> None:
@@ -153,6 +168,64 @@ async def test_a_file_that_is_copied_slowly_becomes_a_voice_once_it_is_whole(
         await until(lambda: "slow" in catalogue)
         await until(lambda: catalogue.get("slow").samples[0].duration == pytest.approx(4, abs=0.1))
         assert not catalogue.problems
+
+
+async def test_a_slow_copy_is_judged_once_and_a_quick_drop_is_not_kept_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(dropped_module, "time", clock)
+    catalogue = Catalogue(tmp_path / "data")
+    dropped = DroppedVoices(tmp_path / "voice_samples", catalogue)
+    dropped._open()
+    judged: list[int] = []
+    make = dropped._make
+
+    def counted(name: str, signature: list[int]) -> Any:
+        judged.append(signature[0])
+        return make(name, signature)
+
+    monkeypatch.setattr(dropped, "_make", counted)
+    whole, path = wav(), dropped.folder / "slow.wav"
+    sizes = [len(whole) * part // 10 for part in range(1, 11)]
+    # It grows every 0.4 s at first, then with pauses of a second and a half.
+    for size, pause in zip(sizes, [0.4] * 5 + [1.5] * 5, strict=True):
+        path.write_bytes(whole[:size])
+        is_growing = await dropped._look()
+        assert is_growing
+        clock.passed += pause
+    clock.passed += 3.0
+    assert not await dropped._look()
+    assert judged == [len(whole)]
+    assert "slow" in catalogue
+    assert not catalogue.problems
+    quick = dropped.folder / "quick.wav"
+    quick.write_bytes(whole)
+    began = clock.passed
+    while await dropped._look():
+        clock.passed += 0.15
+    assert clock.passed - began < 1.0
+    assert "quick" in catalogue
+
+
+async def test_what_is_copied_without_end_holds_up_neither_start_nor_stop(tmp_path: Path) -> None:
+    folder = tmp_path / "voice_samples"
+    folder.mkdir()
+    (folder / "whole.wav").write_bytes(wav())
+    is_over = False
+
+    async def grow() -> None:
+        with open(folder / "endless.wav", "wb") as file:
+            while not is_over:
+                file.write(b"\0" * 64)
+                file.flush()
+                await asyncio.sleep(0.01)
+
+    growing = asyncio.create_task(grow())
+    async with watched(tmp_path) as (_, catalogue):
+        assert "whole" in catalogue
+    is_over = True
+    await growing
 
 
 async def test_two_files_of_one_name_are_told_apart_by_a_problem(tmp_path: Path) -> None:

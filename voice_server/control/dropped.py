@@ -35,8 +35,11 @@ EXTENSIONS = frozenset(
     ".wav .mp3 .flac .m4a .aac .ogg .opus .mp4 .mov .avi .webm .mkv .flv".split()
 )
 _LOOK_AGAIN = 0.15
-# A file that was written this recently may still be growing.
-_SETTLING = 1.0
+# A file that is older than this when it is first seen was not dropped just now.
+_RECENT = 1.0
+# A file is whole when it has not changed for as long as it was seen changing, within these: who
+# copies slowly pauses long.
+_QUIET, _LONGEST_QUIET = 0.5, 3.0
 _MAX_TRANSCRIPT_BYTES = 64 * 1024
 # From the end of a watch to the next one; twice as long each time that one ends soon, to the last.
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -55,10 +58,24 @@ class _File:
     problem: Problem | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Seen:
+    """How a file looks, and when it began and ceased to change so, on the monotonic clock."""
+
+    signature: Signature
+    began: float
+    changed: float
+
+    def is_settled(self, now: float) -> bool:
+        quiet = min(max(_QUIET, self.changed - self.began), _LONGEST_QUIET)
+        return now - self.changed >= quiet
+
+
 class DroppedVoices:
     """The samples folder as part of the catalogue. Create, ``start``, later ``stop``.
 
-    ``scanned`` is set once everything that was there at the start is a voice or a problem.
+    ``scanned`` is set once everything that was there at the start is a voice or a problem, but for
+    what is still being copied some seconds later.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, limits: Limits | None = None) -> None:
@@ -70,7 +87,7 @@ class DroppedVoices:
         self._files: dict[str, _File] = {}
         self._ids: dict[str, str] = {}
         self._problems: set[str] = set()
-        self._seen: dict[str, Signature] = {}
+        self._seen: dict[str, _Seen] = {}
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -86,7 +103,10 @@ class DroppedVoices:
 
     async def scan(self) -> None:
         """Look at the folder until nothing in it is being written, and take over what changed."""
-        while await self._look():
+        began = time.monotonic()
+        while await self._look() and not self._stop.is_set():
+            if time.monotonic() - began > _LONGEST_QUIET:
+                self.scanned.set()
             await asyncio.sleep(_LOOK_AGAIN)
 
     async def _run(self) -> None:
@@ -149,19 +169,15 @@ class DroppedVoices:
     async def _look(self) -> bool:
         """One look at the folder. True when a file in it is still being written."""
         there = await asyncio.to_thread(self._list)
-        growing = {
+        now = time.monotonic()
+        self._seen = {name: self._see(name, there[name], now) for name in there}
+        new = {
             name
             for name, signature in there.items()
-            if self._seen.get(name) != signature
-            and time.time() - max(signature[1], signature[3]) / 1e9 < _SETTLING
+            if name not in self._files or self._files[name].signature != signature
         }
-        self._seen = there
-        changed = sorted(
-            name
-            for name, signature in there.items()
-            if name not in growing
-            and (name not in self._files or self._files[name].signature != signature)
-        )
+        growing = {name for name in new if not self._seen[name].is_settled(now)}
+        changed = sorted(new - growing)
         for start in range(0, len(changed), os.cpu_count() or 1):
             some = changed[start : start + (os.cpu_count() or 1)]
             made = await asyncio.gather(
@@ -176,6 +192,16 @@ class DroppedVoices:
         if changed:
             await asyncio.to_thread(self._remember)
         return bool(growing)
+
+    def _see(self, name: str, signature: Signature, now: float) -> _Seen:
+        before = self._seen.get(name)
+        if before is None:
+            is_recent = time.time() - max(signature[1], signature[3]) / 1e9 < _RECENT
+            since = now if is_recent else now - _LONGEST_QUIET
+            return _Seen(signature, since, since)
+        if before.signature == signature:
+            return before
+        return _Seen(signature, now if before.is_settled(now) else before.began, now)
 
     def _list(self) -> dict[str, Signature]:
         """Each recording: size and mtime in ns of it, then of its transcript (0 without one)."""
