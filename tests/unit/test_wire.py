@@ -48,6 +48,11 @@ def test_a_format_may_be_a_name():
     assert parse(format="mp3")[1][0].format == wire.AudioFormat("mp3", 24000)
 
 
+@pytest.mark.parametrize("language", ["en", "pt-BR", "zh-Hant-TW", "auto", "Portuguese"])
+def test_a_language_is_a_tag_or_a_name(language):
+    assert parse(language=language)[1][0].language == language
+
+
 def test_resume_names_a_session_and_a_count():
     _, [config] = parse(resume={"session": "s", "samples": 48000})
     assert config.resume == wire.Resume("s", 48000)

@@ -129,7 +129,8 @@ _CONFIG_KEYS = frozenset(
 _KEYS = _CONFIG_KEYS | {"token", "flush", "cancel", "played_ms", "done", "context", "preempt"}
 _FORMAT_KEYS = frozenset({"encoding", "sample_rate"})
 _RESUME_KEYS = frozenset({"session", "samples"})
-LANGUAGE_TAG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"  # what a BCP 47 tag looks like
+# What a BCP 47 tag looks like, or a language's name, which some engines go by: "Portuguese".
+LANGUAGE_TAG = r"^[A-Za-z]{2,16}(-[A-Za-z0-9]{1,8})*$"
 _MAX_NAME = 200
 _DECODER = json.JSONDecoder()
 T = TypeVar("T")

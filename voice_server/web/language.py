@@ -23,11 +23,11 @@ def _tagged_if_any(language: str) -> str:
 LanguageTag = Annotated[
     str, AfterValidator(_tagged), Field(json_schema_extra={"pattern": LANGUAGE_TAG})
 ]
-"""A BCP 47 tag."""
+"""A BCP 47 tag, or the name of a language that an engine goes by."""
 
 VoiceLanguage = Annotated[
     str,
     AfterValidator(_tagged_if_any),
     Field(max_length=64, json_schema_extra={"pattern": f"{LANGUAGE_TAG}|^$"}),
 ]
-"""A BCP 47 tag, or nothing for a voice of no certain language."""
+"""As LanguageTag, or nothing for a voice of no certain language."""
