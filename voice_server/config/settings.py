@@ -191,6 +191,10 @@ class Settings(BaseSettings):
         default=300.0,
         description="At the relay: seconds until a box has begun its answer; then 504.",
     )
+    relay_store_mb: Count = Field(
+        default=10_240,
+        description="At the relay: MiB of voice packages kept of each box; more are left out.",
+    )
     relay_key_rate: Rate = Field(
         default="6000/minute",
         description="At the relay: how often one key may ask, a WebSocket counting once; off is "

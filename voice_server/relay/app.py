@@ -42,6 +42,7 @@ from voice_server.relay.boxes import Box, Lobby, parse_boxes
 from voice_server.relay.forward import Answer, crossing, fetch, forward
 from voice_server.relay.guard import Guard
 from voice_server.relay.metrics import RelayMetrics
+from voice_server.relay.store import PackageStore
 from voice_server.relay.sync import PREFIX
 from voice_server.web.auth import Gate, is_open, presented_by
 from voice_server.web.errors import Boundary, deny
@@ -72,7 +73,7 @@ class Relay:
         self.boxes = {
             name: Box(
                 name,
-                settings.data_dir / "relay" / name,
+                PackageStore(settings.data_dir / "relay" / name, settings.relay_store_mb << 20),
                 self._metrics,
                 keepalive=settings.relay_keepalive,
                 window=config.limits.resume_window,

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
@@ -38,10 +37,16 @@ class Box:
     """One box by its name: at most one session at a time, and at most one link of that."""
 
     def __init__(
-        self, name: str, folder: Path, metrics: RelayMetrics, *, keepalive: float, window: float
+        self,
+        name: str,
+        store: PackageStore,
+        metrics: RelayMetrics,
+        *,
+        keepalive: float,
+        window: float,
     ) -> None:
         self.name = name
-        self.store = PackageStore(folder)
+        self.store = store
         self.sync = Sync(name, self.store, metrics.sync_failures.labels(name).inc)
         self._links = metrics.links.labels(name)
         self.connected_at: float | None = None  # Unix time of the link there is, or was last

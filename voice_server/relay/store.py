@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from voice_server.core.errors import RequestError, UnknownVoice
+from voice_server.core.errors import RequestError, StorageFull, UnknownVoice
 from voice_server.core.manifest import SUFFIX
 from voice_server.core.voices import check_voice_id
 from voice_server.storage.atomic import TEMPORARY, sync_folder, write_atomic
@@ -25,9 +25,12 @@ _INDEX = "index.json"
 class PackageStore:
     """Packages of one box. Used by one task at a time; asking is free to all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """``max_bytes``: of all packages together."""
         self._folder = folder
+        self._max_bytes = max_bytes
         self._digests: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -36,14 +39,27 @@ class PackageStore:
 
     async def load(self) -> None:
         """Take what is on the disk; what a crash left half done goes."""
-        self._digests = await asyncio.to_thread(self._load)
+        self._digests, self._sizes = await asyncio.to_thread(self._load)
+
+    def check_room(self, voice_id: str, package: bytes) -> None:
+        """Raises StorageFull for a package that would be more than may be kept."""
+        others = sum(size for held, size in self._sizes.items() if held != voice_id)
+        if others + len(package) > self._max_bytes:
+            raise StorageFull(
+                f"the relay keeps {self._max_bytes / 2**20:g} MiB of a box's voices and has "
+                f"{others / 2**20:.1f}: delete some, or raise VOICE_SERVER_RELAY_STORE_MB"
+            )
 
     async def put(self, voice_id: str, digest: str, package: bytes) -> None:
-        """Keep a package. Raises StorageFull, RequestError for an id that is none."""
+        """Keep a package, for which there is room.
+
+        Raises StorageFull, RequestError for an id that is none.
+        """
         path = self._path(voice_id)
         # Between the two writes the old digest is gone: at worst the package is fetched again.
         await self._index({k: v for k, v in self._digests.items() if k != voice_id})
         await asyncio.to_thread(write_atomic, path, package)
+        self._sizes[voice_id] = len(package)
         await self._index({**self._digests, voice_id: digest})
 
     async def discard(self, voice_id: str) -> None:
@@ -51,6 +67,7 @@ class PackageStore:
         path = self._path(voice_id)
         await self._index({k: v for k, v in self._digests.items() if k != voice_id})
         await asyncio.to_thread(path.unlink, missing_ok=True)
+        self._sizes.pop(voice_id, None)
 
     def path(self, voice_id: str) -> Path:
         """Where the package lies. Raises UnknownVoice."""
@@ -70,7 +87,7 @@ class PackageStore:
             await asyncio.to_thread(write_atomic, self._folder / _INDEX, data)
             self._digests = digests
 
-    def _load(self) -> dict[str, str]:
+    def _load(self) -> tuple[dict[str, str], dict[str, int]]:
         self._folder.mkdir(parents=True, exist_ok=True)
         found = {}
         try:
@@ -89,4 +106,4 @@ class PackageStore:
             if is_ours and path.name not in kept:
                 path.unlink(missing_ok=True)
         sync_folder(self._folder)
-        return found
+        return found, {voice_id: self._path(voice_id).stat().st_size for voice_id in found}

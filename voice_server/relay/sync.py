@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voice_server.core.errors import RequestError, TooLarge, TunnelDown, VoiceServerError
+from voice_server.core.errors import (
+    RequestError,
+    StorageFull,
+    TooLarge,
+    TunnelDown,
+    VoiceServerError,
+)
 from voice_server.core.manifest import MAX_PACKAGE_BYTES
 from voice_server.core.restart import Restart, RestartPolicy
 from voice_server.core.tunnel import Record
@@ -49,6 +55,7 @@ class Sync:
         self._changed = asyncio.Event()
         self._restart = Restart(_BACKOFF)
         self._unpackable: dict[str, str] = {}  # voices without a package → digest
+        self._left_out: dict[str, str] = {}  # voices that there was no room for → digest
 
     @property
     def is_failing(self) -> bool:
@@ -111,18 +118,29 @@ class Sync:
             gone = [voice_id for voice_id in held if voice_id not in wanted]
             differing = [v for v, digest in wanted.items() if held.get(v) != digest]
             fetched = 0
+            for voice_id in gone:  # first: it makes room
+                await self._store.discard(voice_id)
+                self._left_out.clear()
             for voice_id in differing:
-                if self._unpackable.get(voice_id) == wanted[voice_id]:
+                digest = wanted[voice_id]
+                if digest in (self._unpackable.get(voice_id), self._left_out.get(voice_id)):
                     continue
                 package = await self._package(endpoint, voice_id)
                 if package is None:
-                    self._unpackable[voice_id] = wanted[voice_id]
-                else:
-                    await self._store.put(voice_id, wanted[voice_id], package)
-                    fetched += 1
-            for voice_id in gone:
-                await self._store.discard(voice_id)
+                    self._unpackable[voice_id] = digest
+                    continue
+                try:
+                    self._store.check_room(voice_id, package)
+                except StorageFull as exc:
+                    logger.warning("%s: %s is not kept: %s", self._name, voice_id, exc)
+                    self._left_out[voice_id] = digest
+                    if voice_id in held:  # what the box has not any more
+                        await self._store.discard(voice_id)
+                    continue
+                await self._store.put(voice_id, digest, package)
+                fetched += 1
             self._unpackable = {v: d for v, d in self._unpackable.items() if v in wanted}
+            self._left_out = {v: d for v, d in self._left_out.items() if v in wanted}
             if self.is_failing:
                 logger.info("%s: voices are synchronised again", self._name)
             self._restart.ready()
