@@ -45,6 +45,15 @@ def test_jobs_paced_by_credit_are_one_listener_a_slot() -> None:
     assert load.capacity(32, is_paced=True).streams == 32.0
 
 
+def test_a_word_that_took_long_tells_nothing_of_the_backend() -> None:
+    load = Load()
+    load.add(1.0, 0.05, None)
+    assert load.capacity(1, is_paced=False).rtf is None
+    for _ in range(200):
+        load.add(0.005, 0.05, None)
+    assert load.capacity(1, is_paced=False).rtf == pytest.approx(0.1, abs=0.02)
+
+
 def test_silence_counts_for_nothing() -> None:
     load = Load()
     load.add(1.0, 0.0, None)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 _MEMORY = 0.98  # the weight of the past when one more job is counted
 _FIRST_MEMORY = 0.9
+# Seconds of sound that must have been made before they tell how fast a backend is: what a word
+# alone costs is what the machine did meanwhile.
+_ENOUGH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """``rtf``: slot-seconds for one second of audio, None before the first job. ``first``: seconds
+    """``rtf``: slot-seconds for one second of audio, None while little was made. ``first``: seconds
     from a slot to its first sound. ``streams``: listeners that all slots together can serve in
     real time, one for each slot while nothing is known or where jobs are paced by credit.
     """
@@ -41,6 +44,7 @@ class Load:
 
     def capacity(self, slots: int, *, is_paced: bool) -> Capacity:
         """What ``slots`` slots can do. ``is_paced``: jobs last as long as their sound is heard."""
-        rtf = self._slot_seconds / self._audio_seconds if self._audio_seconds else None
+        is_known = self._audio_seconds >= _ENOUGH
+        rtf = self._slot_seconds / self._audio_seconds if is_known else None
         streams = float(slots) if rtf is None or is_paced else slots / max(rtf, 1e-6)
         return Capacity(slots, rtf, self._first, streams)
