@@ -273,7 +273,7 @@ def test_what_jobs_cost_is_measured() -> None:
         async with pool_of("tone", 2) as pool:
             assert pool.capacity().rtf is None
             for _ in range(5):
-                await say(pool, "one two three four").end()
+                await say(pool, "one two three four " * 5).end()  # a second of sound
             capacity = pool.capacity()
             assert capacity.rtf is not None
             assert capacity.first is not None
