@@ -4,8 +4,8 @@
        ▲                                       │
        └────── writer ◀──── next_message ──────┘
 
-Two tasks serve a socket. One that drops in the middle of a turn leaves the conversation running;
-another socket may take it up.
+Two tasks serve a socket; text of a turn that goes on is taken where it is read, without the reader.
+A socket that drops in the middle of a turn leaves the conversation running; another may take it up.
 """
 
 from __future__ import annotations
