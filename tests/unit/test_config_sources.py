@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,17 @@ from voice_server.cli.app import app
 from voice_server.config import Config, load_config
 from voice_server.core.errors import ConfigError
 
-FILE = """
+# The engine runs on this very Python: on a fresh machine none is installed.
+FILE = f"""
 default: tone
 server:
   port: 9000
   host: 127.0.0.2
   allowed_origins: [http://localhost:8080]
   api_key: swordfish
-  limits: {max_contexts: 3, idle_timeout: 7.5}
+  limits: {{max_contexts: 3, idle_timeout: 7.5}}
 backends:
-  tone:
+  tone: {{python: {sys.executable}}}
 """
 
 
