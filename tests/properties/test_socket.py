@@ -213,6 +213,19 @@ def test_a_channel_finds_the_short_way_in_its_scope() -> None:
     asyncio.run(run())
 
 
+def test_what_a_refused_peer_still_sends_is_not_parsed() -> None:
+    async def run() -> None:
+        socket, wire = await opened(BoundedWebSocket)
+        socket.data_received(Frame(Opcode.TEXT, bytes(301)).serialize(mask=True))
+        assert wire.sent[2:4] == b"\x03\xf1"  # 1009
+        socket.conn.receive_data = None  # type: ignore[assignment,method-assign]
+        socket.data_received(Frame(Opcode.PING, b"").serialize(mask=True) * 1000)
+        for task in socket.tasks:
+            task.cancel()
+
+    asyncio.run(run())
+
+
 def test_what_is_sent_past_a_missing_pong_finds_the_client_gone() -> None:
     async def run() -> None:
         socket, _ = await opened(BoundedWebSocket)

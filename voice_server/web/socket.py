@@ -70,6 +70,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         # Takes a short text at once, while its reader waits for one; or returns False, and the
         # reader gets it. Waking a task costs as much as taking a token.
         self.take: Callable[[str], bool] | None = None
+        self._is_refused = False  # told why; what it still sends is not looked at
 
     async def run_asgi(self) -> None:
         self.scope["extensions"][DIRECT] = {"socket": self}
@@ -80,6 +81,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.take = None
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return  # parsing a flood costs more than reading it
         if data[0] == TEXT and self._is_between_frames():
             data = self._take_short_texts(data)
         if data and not self.transport.is_closing():
@@ -137,7 +140,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         why = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
         self.queue.put_nowait(why)
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
+        self.close_sent = self._is_refused = True
         self.stop_keepalive()
         if self.read_paused:
             self.read_paused = False
