@@ -78,22 +78,12 @@ class Database:
 
     async def check(self) -> None:
         """See whether it could be opened, and make nothing. Raises ConfigError."""
-        try:
-            engine = await asyncio.to_thread(_engine, self.url)
-        except (ImportError, ValueError) as exc:
-            raise _no_url(exc) from exc
-        try:
+        async with self._new_engine() as engine:
             if (file := _file_of(engine)) is not None and not file.exists():
                 _check_place(file)
-                return
-            async with engine.connect() as connection:
-                await connection.run_sync(_check_version)
-        except Exception as exc:
-            refusal = _refusal(exc, engine)
-            if refusal is None:
-                raise
-            raise refusal from exc
-        finally:
+            else:
+                async with engine.connect() as connection:
+                    await connection.run_sync(_check_version)
             await engine.dispose()
 
     async def close(self) -> None:
@@ -104,26 +94,27 @@ class Database:
             await engine.dispose()
 
     async def _open(self) -> AsyncEngine:
+        async with self._new_engine() as engine, engine.begin() as connection:
+            await connection.run_sync(_migrate)
+        return engine
+
+    @asynccontextmanager
+    async def _new_engine(self) -> AsyncIterator[AsyncEngine]:
+        """For who opens it. A failure meanwhile disposes of it, and is told in words for people."""
         try:
             engine = await asyncio.to_thread(_engine, self.url)
         except (ImportError, ValueError) as exc:
-            raise _no_url(exc) from exc
+            raise ConfigError(
+                f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
+            ) from exc
         try:
-            async with engine.begin() as connection:
-                await connection.run_sync(_migrate)
+            yield engine
         except BaseException as exc:
             await engine.dispose()
             refusal = _refusal(exc, engine)
             if refusal is None:
                 raise
             raise refusal from exc
-        return engine
-
-
-def _no_url(exc: Exception) -> ConfigError:
-    return ConfigError(
-        f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
-    )
 
 
 def _file_of(engine: AsyncEngine) -> Path | None:
