@@ -247,7 +247,10 @@ def test_sound_is_framed_as_websockets_frames_it() -> None:
         socket, wire = await opened(BoundedWebSocket)
         for size in (0, 125, 126, 9_600, 65_535, 65_536):
             wire.sent = b""
+            assert isinstance(socket, BoundedWebSocket)
+            assert socket.write_sound(bytes(size))
+            written, wire.sent = wire.sent, b""
             await socket.send({"type": "websocket.send", "bytes": bytes(size)})
-            assert wire.sent == Frame(Opcode.BINARY, bytes(size)).serialize(mask=False)
+            assert written == wire.sent == Frame(Opcode.BINARY, bytes(size)).serialize(mask=False)
 
     asyncio.run(run())

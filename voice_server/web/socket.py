@@ -77,7 +77,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         try:
             await super().run_asgi()
         finally:
-            self.scope["extensions"].clear()  # or it would hold itself
+            del self.scope["extensions"][DIRECT]  # or it would hold itself
             self.take = None
 
     def data_received(self, data: bytes) -> None:
@@ -100,9 +100,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: Any) -> None:
-        sound = message.get("bytes")
-        if sound is not None and self.write_sound(sound):
-            return
         await self.writable.wait()
         if self.close_sent:
             # uvicorn has closed by itself, for want of a pong or over a broken frame.
