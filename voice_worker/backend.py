@@ -1,5 +1,6 @@
-"""What a backend author implements: ``Backend`` for one segment at a time, ``BatchBackend`` for
-many jobs in one process whose text may still be arriving.
+"""What a backend author implements: ``Backend`` for one segment at a time, ``CallbackBackend`` for
+the same with an engine that calls back, ``BatchBackend`` for many jobs in one process whose text
+may still be arriving.
 
 The author never sees resampling, int16, framing, cancellation, logging or threads.
 """
@@ -7,7 +8,7 @@ The author never sees resampling, int16, framing, cancellation, logging or threa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -135,14 +136,40 @@ class Segment:
     seed: int = 0
 
 
-class Backend(ABC):
-    """A text-to-speech model that speaks one segment at a time, from one thread."""
+class AnyBackend(ABC):
+    """What all backends have. Everything is called from one thread."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def load(self, options: Mapping[str, Any]) -> BackendInfo:
         """Load and warm the model. Called once. Raise to refuse; the message reaches the user."""
+
+    def prepare(self, voice: Voice) -> None:  # noqa: B027
+        """Make and cache the prompt of ``voice``, so that its first segment costs nothing extra.
+
+        The runtime calls it before the first job of a voice that has samples or a design.
+        """
+
+
+# Takes a chunk and sends it; returns True where the job is cancelled.
+Sink = Callable[[Chunk], bool]
+
+
+class CallbackBackend(AnyBackend):
+    """Speaks one segment at a time, with an engine that calls back with its chunks."""
+
+    @abstractmethod
+    def speak(self, job: Segment, sink: Sink) -> None:
+        """Call ``sink`` with each chunk. Return when the segment is spoken, or soon after ``sink``
+        returned True. What ``sink`` raises must come out of here."""
+
+    def rest(self) -> None:
+        """The job's end was sent, and nobody waits: time for what the next job must find done."""
+
+
+class Backend(CallbackBackend):
+    """Speaks one segment at a time, with an engine that is asked for its chunks: most are."""
 
     @abstractmethod
     def synthesize(self, job: Segment) -> Iterator[Chunk | Samples]:
@@ -151,11 +178,15 @@ class Backend(ABC):
         The runtime closes the iterator to cancel: each yield is a point where that can happen.
         """
 
-    def prepare(self, voice: Voice) -> None:  # noqa: B027
-        """Make and cache the prompt of ``voice``, so that its first segment costs nothing extra.
-
-        The runtime calls it before the first job of a voice that has samples or a design.
-        """
+    def speak(self, job: Segment, sink: Sink) -> None:
+        chunks = self.synthesize(job)
+        try:
+            for chunk in chunks:
+                if sink(chunk if isinstance(chunk, Chunk) else Chunk(chunk)):
+                    return
+        finally:
+            if (close := getattr(chunks, "close", None)) is not None:
+                close()
 
 
 @dataclass(frozen=True)
@@ -182,14 +213,11 @@ class Step:
     error: BackendError | None = None
 
 
-class BatchBackend(ABC):
-    """A model that runs many jobs in one process, one step for all of them, from one thread."""
+class BatchBackend(AnyBackend):
+    """A model that runs many jobs in one process, one step for all of them.
 
-    name: ClassVar[str]
-
-    @abstractmethod
-    def load(self, options: Mapping[str, Any]) -> BackendInfo:
-        """As Backend.load. ``info.slots`` is how many jobs may be admitted at once."""
+    ``info.slots`` is how many may be admitted at once.
+    """
 
     @abstractmethod
     def admit(self, job: Turn) -> None:
@@ -221,6 +249,3 @@ class BatchBackend(ABC):
         Asked at the end of every job.
         """
         return {}
-
-    def prepare(self, voice: Voice) -> None:  # noqa: B027
-        """As Backend.prepare."""

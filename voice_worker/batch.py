@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from dataclasses import dataclass
 
 from voice_worker import messages as m
@@ -47,13 +46,10 @@ class BatchLoop:
         ]
 
     def _take_arrivals(self, *, wait: bool) -> None:
-        inbox = self._pipe.inbox
-        try:
-            self._take(inbox.get(block=wait))
-            while True:
-                self._take(inbox.get_nowait())
-        except queue.Empty:
-            pass
+        if wait:
+            self._take(self._pipe.get())
+        for arrival in self._pipe.get_ready():
+            self._take(arrival)
 
     def _take(self, arrival: Arrival) -> None:
         arrived, message = arrival

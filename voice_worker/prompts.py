@@ -7,7 +7,7 @@ import sys
 import traceback
 
 from voice_worker import messages as m
-from voice_worker.backend import Backend, BatchBackend, Voice
+from voice_worker.backend import AnyBackend, Voice
 from voice_worker.failure import describe, is_device_lost
 from voice_worker.pipe import Pipe
 from voice_worker.wire import voice_from_map
@@ -16,7 +16,7 @@ EXIT_DEVICE_LOST = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Prompts:
-    def __init__(self, backend: Backend | BatchBackend, pipe: Pipe) -> None:
+    def __init__(self, backend: AnyBackend, pipe: Pipe) -> None:
         self._backend, self._pipe = backend, pipe
         self._ready: set[tuple[str, str | None]] = set()
 

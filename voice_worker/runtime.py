@@ -8,7 +8,7 @@ import sys
 import traceback
 
 from voice_worker import messages as m
-from voice_worker.backend import Backend, BackendError, BackendInfo, BatchBackend
+from voice_worker.backend import BackendError, BackendInfo, BatchBackend, CallbackBackend
 from voice_worker.batch import BatchLoop
 from voice_worker.failure import describe
 from voice_worker.lifeline import tie
@@ -21,7 +21,7 @@ from voice_worker.wire import info_to_map
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits.h
 
 
-def serve(backend: Backend | BatchBackend) -> None:
+def serve(backend: CallbackBackend | BatchBackend) -> None:
     """Entry point of every backend file: ``if __name__ == "__main__": serve(Kokoro())``.
 
     Returns never: the process ends with status 0 after a Shutdown and at the server's end, with 1
@@ -45,8 +45,8 @@ def serve(backend: Backend | BatchBackend) -> None:
     os._exit(status)
 
 
-def _run(backend: Backend | BatchBackend, pipe: Pipe) -> int:
-    _, message = pipe.inbox.get()
+def _run(backend: CallbackBackend | BatchBackend, pipe: Pipe) -> int:
+    _, message = pipe.get()
     if not isinstance(message, m.Load):
         return 0  # a Shutdown: the table allows nothing else here
     try:
@@ -67,8 +67,8 @@ def _run(backend: Backend | BatchBackend, pipe: Pipe) -> int:
     return 0
 
 
-def _load(backend: Backend | BatchBackend, message: m.Load) -> BackendInfo:
+def _load(backend: CallbackBackend | BatchBackend, message: m.Load) -> BackendInfo:
     info = backend.load(message.options)
-    if isinstance(backend, Backend) and (info.slots != 1 or info.streams_text):
+    if not isinstance(backend, BatchBackend) and (info.slots != 1 or info.streams_text):
         raise BackendError("only a BatchBackend has several slots or streams text")
     return info

@@ -1,13 +1,12 @@
 """eSpeak NG: 140 languages by formant synthesis, the engine that needs nothing."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from library import SAMPLE_RATE, Library
+from library import SAMPLE_RATE, Event, Library
 from options import NAMES, parse
 from speaking import Speaking
 from tempo import Tempo
@@ -15,10 +14,10 @@ from text import Script
 from voices import DEFAULT, Voices
 from words import WordTracker
 
-from voice_worker import Backend, BackendInfo, Chunk, Segment, Voice, serve
+from voice_worker import BackendInfo, CallbackBackend, Chunk, Segment, Sink, Voice, serve
 
 
-class Espeak(Backend):
+class Espeak(CallbackBackend):
     name = "espeak"
 
     def load(self, options: Mapping[str, Any]) -> BackendInfo:
@@ -41,26 +40,31 @@ class Espeak(Backend):
 
     def warm_up(self) -> None:
         """The first text reads the dictionary from the disk."""
-        for _ in self.synthesize(Segment("Hello.", Voice())):
-            pass
+        self.speak(Segment("Hello.", Voice()), lambda _: False)
+        self.rest()
 
-    def synthesize(self, job: Segment) -> Iterator[Chunk]:
+    def speak(self, job: Segment, sink: Sink) -> None:
         wanted = parse(job.params)
         identifier = self.voices.identifier(job.voice.speaker, job.params.get("language"))
         script = Script(job.text, ssml=wanted.ssml)
         tracker = WordTracker(job.text, script, ssml=wanted.ssml, stretch=wanted.stretch)
         tempo = Tempo(self.library, 1.0 / wanted.stretch) if wanted.stretch != 1.0 else None
+
+        def heard(sound: bytes, events: list[Event]) -> bool:
+            words = tuple(word for event in events for word in tracker.take(event))
+            samples = tempo.push(sound) if tempo else np.frombuffer(sound, np.int16)
+            return sink(Chunk(samples, words))
+
         try:
-            with closing(self.speaking.speak(script.text, identifier, wanted)) as heard:
-                for sound, events in heard:
-                    words = tuple(word for event in events for word in tracker.take(event))
-                    samples = tempo.push(sound) if tempo else np.frombuffer(sound, np.int16)
-                    yield Chunk(samples, words)
+            self.speaking.speak(script.text, identifier, wanted, heard)
             if tempo:
-                yield Chunk(tempo.flush())
+                sink(Chunk(tempo.flush()))
         finally:
             if tempo:
                 tempo.close()
+
+    def rest(self) -> None:
+        self.speaking.settle()
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ class Library:
             raise RuntimeError(f"eSpeak NG did not start ({rate}); is its data in {self.data}?")
         self._hidden = hidden_state.find(self._lib, path)
         self._sink: Sink | None = None
+        self._failure: BaseException | None = None
         # Kept for ever: the library calls it as long as the process lives.
         self._callback = _Callback(self._receive)
         self._lib.espeak_SetSynthCallback(self._callback)
@@ -135,13 +136,15 @@ class Library:
         self._lib.espeak_SetParameter(parameter, value, 0)
 
     def speak(self, text: str, sink: Sink, *, ssml: bool = False) -> None:
-        """Call ``sink`` for every 60 ms of sound, from this thread, until it returns True."""
+        """Call ``sink`` for every 60 ms of sound, until it returns True. Raises what it raises."""
         if self._hidden is not None:
             self._hidden.reset()
-        self._sink = sink
+        self._sink, self._failure = sink, None
         data = text.encode("utf-8", "replace")
         flags = _UTF8 | (_SSML if ssml else 0)
         status = self._lib.espeak_Synth(data, len(data) + 1, 0, 1, 0, flags, None, None)
+        if self._failure is not None:
+            raise self._failure
         if status not in (0, 1):  # 1 is what a stopped synthesis returns
             raise RuntimeError(f"eSpeak NG failed with status {status}")
 
@@ -153,8 +156,14 @@ class Library:
                 found.append(Event(kind, event.text_position - 1, event.length, event.sample))
             index += 1
         data = c.string_at(samples, 2 * count) if samples else b""
+        if not (data or found):
+            return 0
         assert self._sink is not None
-        return int(self._sink(data, found)) if data or found else 0
+        try:
+            return int(self._sink(data, found))
+        except BaseException as exc:  # which no C code can pass on
+            self._failure = exc
+            return 1
 
 
 def _languages(address: int) -> list[tuple[int, str]]:

@@ -274,3 +274,10 @@ def test_a_cancel_stops_it_between_two_callbacks(espeak, speak):
     assert isinstance(done, m.Done)
     assert done.cancelled
     assert speak(TEXT).done
+
+
+def test_an_error_within_a_callback_is_told_and_leaves_no_trace(speak):
+    first = speak(TEXT).pcm
+    failed = speak(TEXT, resume={"samples": 20_000, "crc": 1}, attempt=2).failed
+    assert failed.code == "resume_mismatch"
+    assert speak(TEXT).pcm == first
