@@ -11,14 +11,19 @@ from pathlib import Path
 
 # Of wavegen.c and klatt.c. Compilers append a number to the names of static locals.
 _VARIABLES = ("Flutter_ix", "cycle_count", "echo_buf", "time_count", "kt_frame")
+# The automatic gain of voices that are louder than the rest; 256 is none.
+_GAIN, _NO_GAIN = "agc", 256
 _SONIC = "sonicSpeedupStream"
 _ANCHOR = "espeak_Initialize"
 _SYMTAB, _OBJECT, _FUNCTION = 2, 1, 2
 
 
 class HiddenState:
-    def __init__(self, lib: c.CDLL, variables: list[tuple[int, int]], sonic: int) -> None:
+    def __init__(
+        self, lib: c.CDLL, variables: list[tuple[int, int]], gain: int, sonic: int
+    ) -> None:
         self._lib, self._variables = lib, variables
+        self._gain = c.c_int.from_address(gain)
         self._sonic = c.c_void_p.from_address(sonic)
         self._libc = c.CDLL(None)
 
@@ -26,6 +31,7 @@ class HiddenState:
         """As in a process that has not spoken yet. Call before each text."""
         for address, size in self._variables:
             c.memset(address, 0, size)
+        self._gain.value = _NO_GAIN
         self._lib.espeak_ng_SetRandSeed(c.c_long(1))
         self._libc.srand(1)  # whispering and the Klatt variants
         if self._sonic.value:
@@ -36,14 +42,14 @@ class HiddenState:
 def find(lib: c.CDLL, path: str) -> HiddenState | None:
     """None when the library is not ELF or is stripped: then texts are not reproducible."""
     symbols = _symbols(Path(path).read_bytes())
-    if _ANCHOR not in symbols or _SONIC not in symbols:
+    if not {_ANCHOR, _SONIC, _GAIN} <= symbols.keys():
         return None
     anchor = c.cast(lib[_ANCHOR], c.c_void_p).value or 0
     base = anchor - symbols[_ANCHOR][0]
     found = [(base + at, size) for name, (at, size) in symbols.items() if name in _VARIABLES]
     if len(found) != len(_VARIABLES):
         return None
-    return HiddenState(lib, found, base + symbols[_SONIC][0])
+    return HiddenState(lib, found, base + symbols[_GAIN][0], base + symbols[_SONIC][0])
 
 
 def _symbols(image: bytes) -> dict[str, tuple[int, int]]:

@@ -47,12 +47,12 @@ class Speaking:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._voice = ""
-        self._was_stopped = False
+        self._was_stopped = self._leaves_a_trace = False
 
     def speak(self, text: str, identifier: str, options: Options, heard: Heard) -> None:
         """Call ``heard`` with sound and the events in it, as they are made."""
         # Until the text is over: an error may leave it anywhere.
-        self._was_stopped = True
+        self._was_stopped = self._leaves_a_trace = True
         if identifier != self._voice:
             self._voice = ""
             if not self._library.set_voice(identifier):
@@ -68,13 +68,16 @@ class Speaking:
         self._library.speak(text, pieces.take, ssml=options.ssml)
         pieces.flush()
         self._was_stopped = pieces.is_stopped
+        self._leaves_a_trace = self._was_stopped or options.ssml or "+" in identifier
 
     def settle(self) -> None:
         """Between two texts, when nobody waits: leave no trace of the last one.
 
-        An echo runs on, SSML may have changed the voice, and a text that was stopped leaves its
-        last sound in the filters of some voices; a whole one clears those.
+        A variant's echo runs on, SSML may have changed the voice, and a text that was stopped
+        leaves its last sound in the filters of some voices; a whole one clears those.
         """
+        if not self._leaves_a_trace:
+            return
         if self._was_stopped:
             self._library.speak("hello.", _ignore)
             self._was_stopped = False

@@ -236,7 +236,17 @@ def test_hostile_text_is_survived_and_spoken_to_its_end(speak, text):
     assert spoken(speech, f"{text} zebra")[-1].endswith("zebra")
 
 
-VARIANTS = ["en-us", "en-us+f3", "en-us+whisper", "en-us+croak", "fr", "cmn", "en-us+klatt4"]
+VARIANTS = [
+    "en-us",
+    "en-us+f3",
+    "en-us+whisper",
+    "en-us+croak",
+    "en-us+aunty",
+    "fr+iven",
+    "fr",
+    "cmn",
+    "en-us+klatt4",
+]
 
 
 @pytest.mark.parametrize("speaker", VARIANTS)
@@ -281,3 +291,10 @@ def test_an_error_within_a_callback_is_told_and_leaves_no_trace(speak):
     failed = speak(TEXT, resume={"samples": 20_000, "crc": 1}, attempt=2).failed
     assert failed.code == "resume_mismatch"
     assert speak(TEXT).pcm == first
+
+
+@pytest.mark.parametrize("speaker", ["fo", "kaa", "xex", "fo+f3"])
+def test_a_voice_without_a_dictionary_speaks_by_that_of_another(speak, speaker):
+    # This text crashed the library in a voice whose dictionary it did not find.
+    for _ in range(2):
+        assert speak("3 and (so) on... no end", speaker=speaker).done.samples > 24_000
