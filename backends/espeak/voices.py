@@ -17,7 +17,7 @@ _GENDERS = {1: "male", 2: "female"}
 # What cutting a tag from the right would get wrong.
 _SPECIAL = {"zh-hk": "yue", "zh-mo": "yue", "nn": "nb", "iw": "he", "in": "id", "fil": "tl"}
 # Voices whose dictionaries did not come with the library, which then reads memory that is not
-# there; and the voices whose dictionaries read their text: a neighbour's, or one of the same sounds.
+# there; and the voices that read their text: a neighbour's, or one of the same sounds.
 _WITHOUT_DICTIONARY = {"gmq/fo": "gmq/is", "trk/kaa": "trk/kk", "art/xex": "roa/pt"}
 
 

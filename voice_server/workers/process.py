@@ -32,6 +32,7 @@ READ_SIZE: Final = 1 << 16
 PIPE_SIZE: Final = 1 << 18  # what a worker can send while the loop is busy
 MAX_UNSENT: Final = 4 << 20  # a worker that leaves this much unread does not read at all
 MOST_LAST_READS: Final = 64  # after its exit; more than the pipes can hold
+AUTOGROUP_TRIES: Final = 50
 EOF_GRACE: Final = 0.25  # between its closed stdout and its exit; then it is killed
 
 # The rest of the server's environment, keys above all, is none of a model's business.
@@ -116,6 +117,7 @@ class WorkerProcess:
         on_exit: Callable[[Exit], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._spec = spec
         self._on_messages = on_messages
         self._on_fault = on_fault
         self._on_exit = on_exit
@@ -136,10 +138,7 @@ class WorkerProcess:
         else:
             self._loop.add_reader(self._pidfd, self._finish)
         if spec.nice:
-            try:
-                os.setpriority(os.PRIO_PGRP, self.pid, spec.nice)
-            except OSError as exc:
-                logger.warning("%s: nice %d refused: %s", spec.backend, spec.nice, exc)
+            self._be_nice()
 
     def send(self, *messages: m.Message) -> None:
         """Write the messages, now if the pipe takes them, else as soon as it does.
@@ -185,6 +184,29 @@ class WorkerProcess:
         except OSError:
             return None
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def _be_nice(self) -> None:
+        spec = self._spec
+        try:
+            os.setpriority(os.PRIO_PGRP, self.pid, spec.nice)
+        except OSError as exc:
+            logger.warning("%s: nice %d refused: %s", spec.backend, spec.nice, exc)
+        else:
+            self._be_nice_among_sessions(AUTOGROUP_TRIES)
+
+    def _be_nice_among_sessions(self, tries: int) -> None:
+        # A worker is a session of its own. Where the kernel shares the processors out by session
+        # (sched(7), "The autogroup feature"), it heeds a process's nice only within its session.
+        if self.exit is not None:
+            return
+        try:
+            Path(f"/proc/{self.pid}/autogroup").write_text(str(self._spec.nice))
+        except BlockingIOError:
+            # Of all that is not root it takes one such change in a tenth of a second.
+            if tries > 1:
+                self._loop.call_later(0.11, self._be_nice_among_sessions, tries - 1)
+        except OSError:
+            pass  # no such feature here
 
     def _signal(self, number: int) -> None:
         if self.exit is None:
