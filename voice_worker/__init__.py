@@ -17,6 +17,7 @@ from voice_worker.backend import (
     Word,
 )
 from voice_worker.runtime import serve
+from voice_worker.trial import measure_rtf
 
 __all__ = [
     "Backend",
@@ -33,5 +34,6 @@ __all__ = [
     "Turn",
     "Voice",
     "Word",
+    "measure_rtf",
     "serve",
 ]

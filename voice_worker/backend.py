@@ -79,7 +79,9 @@ class BackendInfo:
     takes text while it speaks. ``normalizes``: reads numbers and units itself. ``slots``: jobs it
     runs at once. ``rounds``: a seed's samples are the same but for rounding, because the jobs that
     run beside one change the order of its sums. ``max_chars``: text one job can hold; 0 is no
-    limit. ``memory_mb`` and ``device`` are for ``/ready`` and ``/models``.
+    limit. ``rtf``: seconds of work for one second of sound, as ``measure_rtf`` says; with None the
+    server admits few listeners until the first jobs have told. ``memory_mb`` and ``device`` are
+    for ``/ready`` and ``/models``.
     """
 
     sample_rate: int
@@ -100,6 +102,7 @@ class BackendInfo:
     slots: int = 1
     rounds: bool = False
     max_chars: int = 0
+    rtf: float | None = None
     device: str = "cpu"
     memory_mb: float | None = None
 

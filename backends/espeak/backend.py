@@ -14,7 +14,7 @@ from text import Script
 from voices import DEFAULT, Voices
 from words import WordTracker
 
-from voice_worker import BackendInfo, CallbackBackend, Chunk, Segment, Sink, Voice, serve
+from voice_worker import BackendInfo, CallbackBackend, Chunk, Segment, Sink, measure_rtf, serve
 
 
 class Espeak(CallbackBackend):
@@ -27,7 +27,6 @@ class Espeak(CallbackBackend):
         variants = sorted(p.name for p in Path(self.library.data, "voices", "!v").iterdir())
         self.voices = Voices(self.library.voices(), variants)
         self.speaking = Speaking(self.library)
-        self.warm_up()
         return BackendInfo(
             sample_rate=SAMPLE_RATE,
             languages=self.voices.languages(),
@@ -36,12 +35,9 @@ class Espeak(CallbackBackend):
             speaker_pattern=self.voices.pattern(),
             options=NAMES,
             word_timing=True,
+            # It warms up by that: the first text reads the dictionary from the disk.
+            rtf=measure_rtf(self, SAMPLE_RATE),
         )
-
-    def warm_up(self) -> None:
-        """The first text reads the dictionary from the disk."""
-        self.speak(Segment("Hello.", Voice()), lambda _: False)
-        self.rest()
 
     def speak(self, job: Segment, sink: Sink) -> None:
         wanted = parse(job.params)

@@ -9,8 +9,7 @@ import pitch
 
 import voice_worker as vw
 
-RATE = 22_050
-SPEAKERS = {"low": 220.0, "high": 440.0}
+RATE, SPEAKERS = 22_050, {"low": 220.0, "high": 440.0}
 
 
 class Tone(vw.Backend):
@@ -28,6 +27,7 @@ class Tone(vw.Backend):
             dialogue=True,
             options=("speed",),
             word_timing=True,
+            rtf=vw.measure_rtf(self, RATE),
         )
 
     def prepare(self, voice: vw.Voice) -> None:

@@ -270,7 +270,7 @@ def test_a_job_that_waits_past_its_deadline_is_told_to_come_again() -> None:
 
 def test_what_jobs_cost_is_measured() -> None:
     async def go() -> None:
-        async with pool_of("tone", 2) as pool:
+        async with pool_of("chaos", 2, options={"seconds_per_word": 0.05}) as pool:
             assert pool.capacity().rtf is None
             for _ in range(5):
                 await say(pool, "one two three four " * 5).end()  # a second of sound
@@ -279,5 +279,15 @@ def test_what_jobs_cost_is_measured() -> None:
             assert capacity.first is not None
             assert capacity.streams == pytest.approx(2 / capacity.rtf)
             assert capacity.slots == 2
+
+    run(go())
+
+
+def test_a_quick_backend_says_so_before_its_first_job() -> None:
+    async def go() -> None:
+        async with pool_of("tone", 1) as pool:
+            rtf = pool.capacity().rtf
+            assert rtf is not None
+            assert 0.0 < rtf < 1.0
 
     run(go())

@@ -58,3 +58,15 @@ def test_silence_counts_for_nothing() -> None:
     load = Load()
     load.add(1.0, 0.0, None)
     assert load.capacity(1, is_paced=False).rtf is None
+
+
+def test_what_a_backend_says_of_itself_counts_until_its_jobs_tell() -> None:
+    load = Load()
+    load.assume(None)
+    assert load.capacity(1, is_paced=False).rtf is None
+    load.assume(0.002)
+    assert load.capacity(1, is_paced=False).rtf == pytest.approx(0.002)
+    for _ in range(200):
+        load.add(0.1, 1.0, None)
+    load.assume(0.002)  # a worker that came later
+    assert load.capacity(1, is_paced=False).rtf == pytest.approx(0.1, abs=0.01)

@@ -9,6 +9,7 @@ _FIRST_MEMORY = 0.9
 # Seconds of sound that must have been made before they tell how fast a backend is: what a word
 # alone costs is what the machine did meanwhile.
 _ENOUGH = 2.0
+_ASSUMED = 20.0  # seconds of sound for which what a backend says of itself counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Load:
         self._slot_seconds = 0.0
         self._audio_seconds = 0.0
         self._first: float | None = None
+
+    def assume(self, rtf: float | None) -> None:
+        """What a backend measured of itself, if it did, counts beside its first jobs."""
+        if rtf is not None and not self._audio_seconds:
+            self._slot_seconds, self._audio_seconds = _ASSUMED * rtf, _ASSUMED
 
     def add(self, slot_seconds: float, audio_seconds: float, first: float | None) -> None:
         """Count a job. Sums are weighed, not ratios, so that long jobs count for more."""

@@ -271,6 +271,7 @@ class WorkerPool:
 
     def worker_ready(self, worker: Worker) -> None:
         self._info = worker.info
+        self._load.assume(worker.info.rtf)
         self._supervisor.ready(worker)
         self._lend()
 
