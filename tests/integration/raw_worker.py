@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from voice_server.workers.scratch import Scratch
 from voice_worker import messages as m
 from voice_worker.protocol import Connection, Role
 
@@ -33,6 +34,7 @@ class RawWorker:
         python: str = sys.executable,
     ) -> None:
         entry = backend if isinstance(backend, Path) else ROOT / "backends" / backend / "backend.py"
+        self._scratch = Scratch()
         self.process = subprocess.Popen(
             [python, "-I", "-u", BOOTSTRAP, entry],
             stdin=subprocess.PIPE,
@@ -40,7 +42,7 @@ class RawWorker:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=self._scratch.environment({**os.environ, "OMP_NUM_THREADS": "1"}),
         )
         self.connection = Connection(Role.SERVER)
         self._received: list[m.Message] = []
@@ -67,6 +69,7 @@ class RawWorker:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+        self._scratch.remove()
 
     @property
     def stderr(self) -> str:

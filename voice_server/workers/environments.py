@@ -31,6 +31,7 @@ from voice_server.core.errors import BackendNotInstalled, ConfigError
 from voice_server.workers.installer import Installer, Progress, Run
 from voice_server.workers.process import BOOTSTRAP, WorkerSpec
 from voice_server.workers.pythons import Pythons
+from voice_server.workers.scratch import Scratch
 from voice_worker import messages as m
 from voice_worker.protocol import Connection, ProtocolError, Role
 
@@ -145,8 +146,12 @@ class Environment:
         Takes as long as the imports do, load_timeout at most. Raises BackendNotInstalled with the
         last line that the worker printed.
         """
-        with tempfile.TemporaryFile() as stderr:
-            return _greet(worker_spec(self), stderr)
+        scratch = Scratch(self.config.env.get("TMPDIR"))
+        try:
+            with tempfile.TemporaryFile() as stderr:
+                return _greet(worker_spec(self), stderr, scratch)
+        finally:
+            scratch.remove()
 
     def _answers(self) -> bool:
         """Whether installed.json is still true: packages of the venv may be gone since."""
@@ -289,7 +294,7 @@ def ensure_installed(
     return spec_for(name, config)
 
 
-def _greet(spec: WorkerSpec, stderr: IO[bytes]) -> m.Hello:
+def _greet(spec: WorkerSpec, stderr: IO[bytes], scratch: Scratch) -> m.Hello:
     try:
         # A file, not a pipe: what nobody drains would stop the worker at about 61 KiB.
         process = subprocess.Popen(
@@ -297,7 +302,7 @@ def _greet(spec: WorkerSpec, stderr: IO[bytes]) -> m.Hello:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=spec.environment(),
+            env=scratch.environment(spec.environment()),
             start_new_session=True,
         )
     except OSError as exc:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import voice_worker
 from voice_server.core.errors import WorkerStartError
+from voice_server.workers.scratch import Scratch
 from voice_server.workers.stderr import StderrLog
 from voice_worker import messages as m
 from voice_worker.protocol import Connection, JobState, RemoteProtocolError, Role
@@ -122,7 +123,8 @@ class WorkerProcess:
         self._on_fault = on_fault
         self._on_exit = on_exit
         self._connection = Connection(Role.SERVER)
-        self._popen = _spawn(spec)
+        self._scratch = Scratch(spec.env.get("TMPDIR"))
+        self._popen = _spawn(spec, self._scratch)
         self.pid = self._popen.pid
         self.stderr = StderrLog(spec.backend, self.pid)
         self._stdin, self._stdout, self._stderr = (_own(p) for p in _pipes(self._popen))
@@ -311,10 +313,13 @@ class WorkerProcess:
         for descriptor in (self._stdin, self._stdout, self._stderr, self._pidfd):
             if descriptor is not None:
                 os.close(descriptor)
+        if not self._scratch.remove_empty():
+            # A model may have put gigabytes there.
+            self._loop.run_in_executor(None, self._scratch.remove)
         self._on_exit(self.exit)
 
 
-def _spawn(spec: WorkerSpec) -> subprocess.Popen[bytes]:
+def _spawn(spec: WorkerSpec, scratch: Scratch) -> subprocess.Popen[bytes]:
     # On the loop's own thread, which costs it about a millisecond: PR_SET_PDEATHSIG in the worker
     # fires when the thread that started it ends, and a pool's thread may end any time.
     try:
@@ -324,10 +329,11 @@ def _spawn(spec: WorkerSpec) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env=spec.environment(),
+            env=scratch.environment(spec.environment()),
             start_new_session=True,  # Ctrl-C is for the server; and its children die with it
         )
     except OSError as exc:
+        scratch.remove()
         raise WorkerStartError(
             f"{spec.backend}: cannot run {spec.python}: {exc.strerror}."
             f" Run `cli.py backends install {spec.backend}`"

@@ -15,6 +15,7 @@ from voice_server.core.errors import NotReady, WorkerStartError
 from voice_server.core.restart import BreakerState, Restart, RestartPolicy
 from voice_server.workers.guardian import Guardian
 from voice_server.workers.process import WorkerSpec
+from voice_server.workers.scratch import remove_abandoned
 from voice_server.workers.worker import Owner, Worker, WorkerState
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._swept_at = self._memory_checked_at = self._loop.time()
         self._timer = self._loop.call_later(SWEEP, self._sweep)
+        self._loop.run_in_executor(None, remove_abandoned, self.spec.env.get("TMPDIR"))
         self.tend()
 
     @property
