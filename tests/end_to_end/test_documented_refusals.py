@@ -35,6 +35,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def voice(server: Server) -> str:
+    """A voice that has said nothing yet."""
+    made = server.url("/api/v1/tts/clone")
+    return str(
+        server.json("-X", "POST", made, "-F", "file=@sample.wav", "-F", "name=Quiet")["voice_id"]
+    )
+
+
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize(
     ("path", "field", "others"),
@@ -164,6 +173,31 @@ def test_what_is_wrong_is_answered_with_a_code(
         assert answer["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("/generate", ("-H", "Content-Type: application/json", "-d", '{"profile_id": "VOICE", "text": "..."}')),
+        ("/preview-from-voice", ("-F", "voice_id=VOICE", "-F", "response_text=...")),
+        ("/preview", ("-F", "audio=@sample.wav", "-F", "response_text=...")),
+        ("/api/v1/tts/synthesize", ("-H", "Content-Type: application/json", "-d", '{"voice_id": "VOICE", "text": "..."}')),
+        (f"{ONBOARDING}/test/VOICE", ("-F", "text=...")),
+    ],
+)  # fmt: skip
+def test_a_text_in_which_nothing_can_be_spoken_is_refused_and_not_kept(
+    server: Server, voice: str, path: str, call: tuple[str, ...]
+) -> None:
+    named = [part.replace("VOICE", voice) for part in (server.url(path), *call)]
+    answer = server.json("-X", "POST", *named, status=400)
+    assert (answer["code"], answer["detail"]) == ("no_text", "nothing in this text can be spoken")
+    assert server.json(server.url(f"/history?profile_id={voice}"))["total"] == 0
+
+
+def test_a_seed_that_is_too_large_is_told_how_large_it_may_be(server: Server) -> None:
+    asked = ("-H", "Content-Type: application/json", "-d", json.dumps({"text": "x", "seed": 2**63}))
+    answer = server.json("-X", "POST", server.url("/tts"), *asked, status=422)
+    assert f"an integer ≥ 0 and < {2**63}, got {2**63}" in answer["detail"]
+
+
 def test_of_two_deletes_at_once_one_finds_nothing(server: Server) -> None:
     profile = server.post("/profiles", {"name": "Twice deleted"})["id"]
     statuses: list[int] = []
@@ -186,6 +220,7 @@ def test_of_two_deletes_at_once_one_finds_nothing(server: Server) -> None:
     ("message", "code"),
     [
         ("{", "invalid_json"),
+        (b"{}", "binary_message"),
         ("[]", "bad_request"),
         ('{"type": "sing", "data": {}}', "bad_request"),
         ('{"type": "generate_preview", "data": []}', "bad_request"),
@@ -203,7 +238,7 @@ def test_of_two_deletes_at_once_one_finds_nothing(server: Server) -> None:
     ],
 )
 def test_a_wrong_message_is_answered_and_the_socket_lives(
-    server: Server, message: str, code: str
+    server: Server, message: str | bytes, code: str
 ) -> None:
     with server.socket("/ws") as socket:
         socket.send(message)

@@ -56,15 +56,12 @@ def expectation(root: Schema, schema: Schema) -> str:
         "object": "a map",
     }
     words = [names.get(schema.get("type", ""), "another value")]
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        words.append(f"from {low} to {high}")
-    elif low is not None:
-        words.append(f"≥ {low}")
-    elif high is not None:
-        words.append(f"≤ {high}")
-    if "exclusiveMinimum" in schema:
-        words.append(f"> {schema['exclusiveMinimum']}")
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    if "minimum" in schema and "maximum" in schema:
+        words.append(f"from {schema['minimum']} to {schema['maximum']}")
+    elif bounds:
+        words.append(" and ".join(bounds))
     if "pattern" in schema:
         words.append(f"like {schema['pattern']}")
     if schema.get("minLength"):

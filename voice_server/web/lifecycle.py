@@ -139,21 +139,24 @@ class LifecycleSocket:
         await self._socket.accept()
         with self._pins:
             while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
                 try:
-                    answer = await self._answer(await self._socket.receive_text())
+                    answer = await self._answer(message.get("text"))
                 except VoiceServerError as exc:
                     answer = {
                         "type": "error",
                         "data": {"detail": str(exc), "code": exc.code, "retryable": exc.retryable},
                     }
-                except (WebSocketDisconnect, KeyError, OSError):
-                    return  # A binary message is the KeyError: nobody sends one by mistake.
                 try:
                     await self._socket.send_text(json.dumps(answer))
                 except (WebSocketDisconnect, RuntimeError, OSError):
                     return
 
-    async def _answer(self, text: str) -> dict[str, Any]:
+    async def _answer(self, text: str | None) -> dict[str, Any]:
+        if text is None:
+            raise RequestError("messages are JSON text, not binary", code="binary_message")
         if len(text) > _MAX_MESSAGE:
             raise RequestError(f"a message has at most {_MAX_MESSAGE} characters")
         try:

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from voice_server.audio.formats import SOURCE_RATE
 from voice_server.core import wire
 from voice_server.core.delivery import Frame
-from voice_server.core.errors import UnknownVoice, VoiceServerError
+from voice_server.core.errors import RequestError, UnknownVoice, VoiceServerError
 from voice_server.core.voices import Voice, can_speak
 from voice_server.speech.service import READY_TIMEOUT, SpeechService
 from voice_server.storage.catalogue import Catalogue
@@ -43,8 +43,8 @@ async def render(
 ) -> Rendered:
     """Speak ``text`` as ``voice``, on ``backend`` or on the first that can.
 
-    Raises RequestError for a text that is empty, TooLarge, and what a turn raises; a segment that
-    fails is an error of the whole.
+    Raises RequestError (``no_text``) for a text in which nothing can be spoken, TooLarge, and what
+    a turn raises; a segment that fails is an error of the whole.
     """
     service: SpeechService = connection.app.state.speech
     check_text(service, text)
@@ -61,6 +61,8 @@ async def render(
                 pcm += item.pcm
             elif item["type"] == "error":
                 raise error_of(item)
+    if not pcm:
+        raise RequestError("nothing in this text can be spoken", code="no_text")
     return Rendered(bytes(pcm), backend)
 
 
