@@ -63,12 +63,13 @@ class Codec:
         x = self._transformer(x, rows, self.frames[rows]).transpose(1, 2)
         for layer in self._layers:
             x = layer(x, rows)
-        # Memory moves on only when all went well: a call that ran out of room can be repeated.
+        samples, frames = x[:, 0].clamp(-1, 1), self.frames[rows] + codes.shape[2]
+        # Memory moves on only when all is made: a call that ran out of room can be repeated.
         for memory, kept in self._staged:
             memory[rows] = kept
         self._staged.clear()
-        self.frames[rows] += codes.shape[2]
-        return x[:, 0].clamp(-1, 1)
+        self.frames[rows] = frames
+        return samples
 
     def reset(self, slot: int) -> None:
         """Begin a new stream. The transformer's ring needs no clearing: ``frames`` masks it."""

@@ -243,8 +243,8 @@ class Engine:
             if stream.is_fresh:
                 parts.codec.start(job.slot, stream.prompt.codec)
                 stream.is_fresh = False
-        except torch.OutOfMemoryError:
-            stream.error = self._no_room()
+        except (RuntimeError, MemoryError) as exc:
+            stream.error = self._no_room(exc)
         stream.begin()
 
     def _launch(self, streams: list[Stream]) -> bool:
@@ -258,8 +258,8 @@ class Engine:
         rows = [_row(stream) for stream in streams]
         try:
             result, places = self.parts.frames.launch(rows)
-        except torch.OutOfMemoryError:
-            self._fail_newest(streams)
+        except (RuntimeError, MemoryError) as exc:
+            self._fail_newest(streams, exc)
             return False
         self._flights.append(_Flight([(s, s.generation) for s in streams], places, result))
         for stream in streams:
@@ -310,12 +310,9 @@ class Engine:
             started = []
             for size in self.group_sizes():
                 batch = [s for s in due if s.next_group(self.options.codec_group) == size]
-                if batch:
-                    started.append((batch, size, self._start_codec(batch, size)))
+                if batch and (result := self._start_codec(batch, size)):
+                    started.append((batch, size, result))
             for batch, size, result in started:
-                if result is None:
-                    self._fail_newest(batch)
-                    continue
                 for stream, samples in zip(batch, result.wait().float().numpy(), strict=False):
                     stream.receive(samples, size)
             due = [s for s in due if s.pending and s.error is None]
@@ -324,7 +321,8 @@ class Engine:
         codes = torch.tensor([stream.pending[:size] for stream in batch]).transpose(1, 2)
         try:
             return self.parts.codec.decode([s.job.slot for s in batch], codes.contiguous())
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as exc:
+            self._fail_newest(batch, exc)
             return None
 
     def _output(self, stream: Stream) -> Output:
@@ -339,8 +337,8 @@ class Engine:
     def _prompt(self, voice: Voice, options: TurnOptions) -> Prompt:
         try:
             return self.voices.prompt(voice, options)
-        except torch.OutOfMemoryError as exc:
-            raise self._no_room() from exc
+        except (RuntimeError, MemoryError) as exc:
+            raise self._no_room(exc) from exc
 
     def _tail(self, stream: Stream) -> Tail | None:
         """What was said last, where it leads into the next piece.
@@ -357,13 +355,17 @@ class Engine:
             stream.tail = found
         return stream.tail
 
-    def _fail_newest(self, streams: list[Stream]) -> None:
+    def _fail_newest(self, streams: list[Stream], exc: Exception) -> None:
         """Out of memory costs the turn that came last; the others run the step again."""
-        max(streams, key=lambda s: s.job.id).error = self._no_room()
+        max(streams, key=lambda s: s.job.id).error = self._no_room(exc)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _no_room(self) -> BackendError:
+    def _no_room(self, exc: Exception) -> BackendError:
+        """The turn's error for a lack of memory; what else ``exc`` may be is raised on."""
+        # By its words: a CPU's lack of memory is a plain RuntimeError.
+        if not is_out_of_memory(exc):
+            raise exc
         self.counters.out_of_memory += 1
         return BackendError(
             f"{self.device} is out of memory; run fewer turns at once (option 'slots')",

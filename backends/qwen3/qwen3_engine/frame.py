@@ -65,17 +65,19 @@ def make_frame(
 ) -> Tensor:
     """Codes [B, groups], int64, and the slots' state one frame further.
 
-    State other than keys and values at ``position`` changes only in the last lines, so a step
-    that fails half way can be run again.
+    State other than keys and values at ``position`` changes only in the last lines, when all is
+    made, so a step that ran out of memory can be run again.
     """
     dice = roll(predictor, integers, floats, has_nucleus=has_nucleus)
     hidden, code = first_code(talker, slots, integers, floats, used, dice, is_dense=is_dense)
     codes = later_codes(predictor, hidden, code, dice)
     rows, is_active = integers[0], integers[4] != 0
-    slots.seen[rows, code] = slots.seen[rows, code] | is_active
+    seen = slots.seen[rows, code] | is_active
     # The end is no code: what the predictor makes of it is thrown away on the host.
     total = talker.embed_frames(codes)
-    slots.carry[rows] = torch.where(is_active[:, None], total, slots.carry[rows])
+    carry = torch.where(is_active[:, None], total, slots.carry[rows])
+    slots.seen[rows, code] = seen
+    slots.carry[rows] = carry
     return codes
 
 

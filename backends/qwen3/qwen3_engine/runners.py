@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from voice_worker.backend import BackendError
+from voice_worker.failure import is_out_of_memory
+
 from .codec import Codec, CodecState
 from .frame import Row, idle, make_frame, tables
 from .model import Predictor, Talker
@@ -109,7 +112,10 @@ class Program:
         return key in self._captured
 
     def capture(self, key: Hashable, *inputs: Tensor) -> None:
-        """Make the graph of ``key``. It runs a few times: ``inputs`` name the scratch slot only."""
+        """Make the graph of ``key``. It runs a few times: ``inputs`` name the scratch slot only.
+
+        Raises BackendError ``bad_option`` where the device cannot.
+        """
         static = tuple(tensor.to(self._device) for tensor in inputs)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
@@ -117,8 +123,18 @@ class Program:
                 self._run(key, *static)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            output = self._run(key, *static)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                output = self._run(key, *static)
+        except RuntimeError as exc:
+            if is_out_of_memory(exc):
+                raise
+            # The same program just ran without one.
+            raise BackendError(
+                f"option 'graphs': {self._device} could not capture a CUDA graph ({exc}); set "
+                "'graphs: false', which is slower and needs none",
+                code="bad_option",
+            ) from exc
         self._pool = self._pool or graph.pool()
         self._captured[key] = _Captured(graph, static, output)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from driving import Request, Spoken, engine_of, speak, speak_all, step
 from qwen3_engine.guard import Runaway
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from voice_worker.backend import BackendError, Voice
 
@@ -293,8 +294,20 @@ def test_a_context_that_is_full_ends_the_piece(small):
     assert len(spoken.frames) <= 64
 
 
+def no_room_on_a_gpu(*_):
+    raise torch.OutOfMemoryError("no room")
+
+
+def no_room_on_a_cpu(*_):
+    torch.empty(2**50)
+
+
+no_room = pytest.mark.parametrize("no_room", [no_room_on_a_gpu, no_room_on_a_cpu])
+
+
+@no_room
 @pytest.mark.parametrize("part", ["frames", "codec"])
-def test_out_of_memory_costs_the_newest_turn_and_nobody_else(small, monkeypatch, part):
+def test_out_of_memory_costs_the_newest_turn_and_nobody_else(small, monkeypatch, part, no_room):
     def run(fail_at):
         engine, spoken = engine_of(small, slots=2), {1: Spoken(), 2: Spoken()}
         name = "launch" if part == "frames" else "decode"
@@ -303,7 +316,7 @@ def test_out_of_memory_costs_the_newest_turn_and_nobody_else(small, monkeypatch,
         def sometimes(*args):
             calls.append(1)
             if len(calls) == fail_at:
-                raise torch.OutOfMemoryError("no room")
+                no_room()
             return original(*args)
 
         monkeypatch.setattr(getattr(engine.parts, part), name, sometimes)
@@ -326,14 +339,11 @@ def test_out_of_memory_costs_the_newest_turn_and_nobody_else(small, monkeypatch,
     assert speak(engine, Request(TEXT, RYAN), job=7).is_finished
 
 
+@no_room
 @pytest.mark.parametrize("name", ["continued", "cross"])
-def test_out_of_memory_between_two_pieces_costs_that_turn_alone(small, monkeypatch, name):
+def test_out_of_memory_between_two_pieces_costs_that_turn_alone(small, monkeypatch, name, no_room):
     """Nothing is made on the device when it is only asked whether a turn can run."""
     engine, spoken = engine_of(small, slots=2, max_length=256), {1: Spoken(), 2: Spoken()}
-
-    def no_room(*_):
-        raise torch.OutOfMemoryError("no room")
-
     for job, text in ((1, TEXT), (2, LONG)):
         engine.admit(job, RYAN, {}, job)
         engine.feed(job, text)
@@ -350,18 +360,67 @@ def test_out_of_memory_between_two_pieces_costs_that_turn_alone(small, monkeypat
     assert speak(engine, Request(TEXT, RYAN, seed=1), job=3).is_finished
 
 
-def test_out_of_memory_on_admission_is_a_typed_error(small, monkeypatch):
+class Shortage(TorchDispatchMode):
+    """No memory for what the operation number ``at`` makes, counted from 0."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        # Neither a view nor what writes to memory that is there takes any.
+        if all(made.alias_info is None for made in func._schema.returns):
+            if self.left == 0:
+                no_room_on_a_cpu()
+            self.left -= 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("part", ["frames", "codec"])
+def test_a_step_that_ran_out_of_memory_anywhere_can_be_run_again(small, monkeypatch, part):
     engine = engine_of(small, slots=1)
+    request = Request(TEXT, RYAN, seed=4)
+    undisturbed = speak(engine, request)
+    name = "launch" if part == "frames" else "decode"
+    original, points = getattr(getattr(engine.parts, part), name), []
 
-    def no_room(*_):
-        raise torch.OutOfMemoryError("no room")
+    def stumble(*args):
+        # Backwards from the last operations, where what was made is kept.
+        for _ in range(12 if points else 0):
+            with pytest.raises(RuntimeError, match="can't allocate memory"), Shortage(points.pop()):
+                original(*args)
+        counted = Shortage(-1)
+        with counted:
+            result = original(*args)
+        if len(points) < 12:
+            points[:] = range(-1 - counted.left)
+        return result
 
+    monkeypatch.setattr(getattr(engine.parts, part), name, stumble)
+    spoken = speak(engine, request)
+    assert spoken.pieces == undisturbed.pieces
+    assert np.array_equal(spoken.samples, undisturbed.samples)
+
+
+@no_room
+def test_out_of_memory_on_admission_is_a_typed_error(small, monkeypatch, no_room):
+    engine = engine_of(small, slots=1)
     with monkeypatch.context() as patch:
         patch.setattr(engine.parts.prompts, "make", no_room)
         with pytest.raises(BackendError) as failure:
             engine.admit(1, RYAN, {}, 0)
     assert failure.value.code == "out_of_memory"
     assert speak(engine, Request(TEXT, RYAN)).is_finished
+
+
+def test_an_error_that_is_no_lack_of_memory_is_not_told_as_one(small, monkeypatch):
+    engine = engine_of(small, slots=1)
+    engine.admit(1, RYAN, {}, 0)
+    engine.feed(1, TEXT)
+    monkeypatch.setattr(engine.parts.frames, "launch", lambda _rows: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        engine.step([1])
+    assert engine.counters.out_of_memory == 0
 
 
 def test_speed_changes_the_length_and_not_the_codes(small):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 
 import fake_cuda
 import numpy as np
 import pytest
+import torch
 from driving import RYAN, Request, captured, cuda_engine, engine_of, speak, speak_all
 from qwen3_engine import runners
+from qwen3_engine.engine import Engine
+from qwen3_engine.options import EngineOptions
 from test_parity import recording
 
-from voice_worker.backend import Sample, Voice
+from voice_worker.backend import BackendError, Sample, Voice
 
 OPTIONS = {"slots": 5, "max_length": 256, "codec_group": 2}
 
@@ -47,6 +51,34 @@ def test_graphs_speak_what_the_same_code_speaks_without_them(small, monkeypatch,
     for one, other in zip(plain, spoken, strict=True):
         assert one.pieces == other.pieces
         np.testing.assert_allclose(one.samples, other.samples, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (torch.AcceleratorError("CUDA error: operation not permitted"), "bad_option", "not permit"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory", "fewer 'slots'"),
+    ],
+)
+def test_a_load_whose_graphs_cannot_be_made_says_how_to_do_without(
+    checkpoints, cuda, monkeypatch, error, code, words
+):
+    """What torch says when a capture ends badly is raised as the block is left."""
+
+    @contextmanager
+    def refuse(*args, **kwargs):
+        with cuda.capture(*args, **kwargs):
+            yield
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    options = {"model": str(checkpoints["custom_voice"]), **OPTIONS}
+    with pytest.raises(BackendError, match=words) as failure:
+        Engine.load(EngineOptions.from_map(options))
+    assert failure.value.code == code
+    assert ("graphs: false" in str(failure.value)) == (code == "bad_option")
+    without = Engine.load(EngineOptions.from_map({**options, "graphs": False}))
+    assert speak(without, Request("hi", RYAN)).is_finished
 
 
 def test_without_graphs_the_device_speaks_the_same(small, monkeypatch):

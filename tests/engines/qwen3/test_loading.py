@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import torch
 from qwen3_engine import loading, package
 from qwen3_engine.engine import Engine
 from qwen3_engine.options import EngineOptions, language_name
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from voice_worker import hub
 from voice_worker.backend import BackendError, Voice
@@ -72,12 +75,15 @@ def test_damaged_weights_are_noticed(copy):
         "preprocessor_config.json",
         "vocab.json",
         "merges.txt",
+        "tokenizer.json",
         "speech_tokenizer/config.json",
         "speech_tokenizer/preprocessor_config.json",
     ],
 )
 @pytest.mark.parametrize(
-    "bytes_", [b"", b"\xff\xfe\x00", b"[1, 2]"], ids=["empty", "binary", "list"]
+    "bytes_",
+    [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"version": "1.0", "mod'],
+    ids=["empty", "binary", "list", "cut"],
 )
 def test_a_damaged_file_is_named(copy, name, bytes_):
     (copy / name).write_bytes(bytes_)
@@ -86,8 +92,9 @@ def test_a_damaged_file_is_named(copy, name, bytes_):
     assert name in str(failure.value)
 
 
-def load(directory):
-    return Engine.load(EngineOptions.from_map({"model": str(directory), "device": "cpu"}))
+def load(directory, **more):
+    options = {"model": str(directory), "device": "cpu", **more}
+    return Engine.load(EngineOptions.from_map(options))
 
 
 def test_weights_of_something_else_are_not_filled_up_with_noise(copy):
@@ -95,6 +102,48 @@ def test_weights_of_something_else_are_not_filled_up_with_noise(copy):
     with refused("model_incomplete") as failure:
         load(copy)
     assert "have no talker." in str(failure.value)
+
+
+def test_a_tokenizer_that_may_be_left_out_is_read_where_it_is_whole(copy):
+    whole = load(copy).parts.text
+    tokenizer = AutoTokenizer.from_pretrained(copy).backend_tokenizer
+    (copy / "tokenizer.json").write_text("{}")
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "delete it" in str(failure.value)
+    tokenizer.save(str(copy / "tokenizer.json"))
+    assert load(copy).parts.text.tokens("hello world") == whole.tokens("hello world")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        (".", "talker.model.layers.1.mlp.down_proj.weight"),
+        (".", "talker.code_predictor.model.codec_embedding.14.weight"),
+        ("speech_tokenizer", "decoder.quantizer.rvq_rest.vq.layers.3._codebook.embedding_sum"),
+        ("speech_tokenizer", "encoder.encoder.layers.0.conv.bias"),
+    ],
+)
+def test_a_weight_that_is_no_number_is_named_and_not_spoken_with(copy, folder, name, number):
+    path = copy / folder / "model.safetensors"
+    weights = load_file(path)
+    weights[name].view(-1)[-1] = number
+    save_file(weights, path, metadata={"format": "pt"})
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert f"{name} in {copy / folder} holds NaN or infinity as float32" in str(failure.value)
+
+
+def test_weights_that_a_dtype_cannot_hold_are_named_with_another_dtype(copy):
+    path = copy / "model.safetensors"
+    weights = load_file(path)
+    weights["talker.codec_head.weight"][0] = 1e5
+    save_file(weights, path, metadata={"format": "pt"})
+    assert load(copy).slots == 4
+    with refused("model_incomplete") as failure:
+        load(copy, dtype="float16")
+    assert "set option 'dtype' to one that is not float16" in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +281,14 @@ def test_too_little_memory_is_known_before_loading(checkpoints, monkeypatch):
     monkeypatch.setattr(loading, "available_memory", lambda _device: checkpoint.bytes // 2)
     with refused("out_of_memory") as failure:
         loading.check_memory(checkpoint, cpu, torch.bfloat16)
+    assert "0.6B" in str(failure.value)
+
+
+def test_memory_that_ends_while_loading_is_no_fault_of_the_files(copy, monkeypatch):
+    wrapper = package.import_package().Qwen3TTSModel
+    monkeypatch.setattr(wrapper, "from_pretrained", lambda *_, **__: torch.empty(2**50))
+    with refused("out_of_memory") as failure:
+        load(copy)
     assert "0.6B" in str(failure.value)
 
 
