@@ -231,7 +231,7 @@ def refused(socket: Socket, context: str | None, code: str) -> dict[str, Any]:
     assert error["error_code"] == code
     assert error["status_code"] >= 400
     assert error["title"]
-    assert error["message"]
+    assert error["message"] == error["error"]
     assert error["request_id"]
     socket.say("after", "One.")
     socket.until("done", "after")
@@ -281,6 +281,20 @@ def test_a_context_that_has_ended_takes_no_more_text(server: Server, end: dict[s
         translation.incoming(json.dumps({"context_id": "a", "transcript": text}))
         error = json.loads(translation.replies.pop())
         assert (error["context_id"], error["error_code"]) == ("a", "protocol_mistake")
+
+
+@pytest.mark.parametrize("end", [{"continue": True, "flush": True}, {"continue": False}])
+def test_a_context_is_flushed_and_ended_by_what_clients_before_3_say_then(
+    socket: Socket, end: dict[str, Any]
+) -> None:
+    socket.say("a", "One two", **{"continue": True})
+    another = {"mode": "embedding", "embedding": [0.5] * 192}
+    loud = {"container": "raw", "encoding": "pcm_f32le", "sample_rate": 44_100}
+    socket.say("a", voice=another, output_format=loud, model_id="sonic-english", **end)
+    socket.until("flush_done" if "flush" in end else "done", "a")
+    assert socket.seconds("a") == pytest.approx(2 * WORD, rel=0.02)
+    socket.say("b", "One.", voice=another)
+    refused(socket, "b", "invalid_request")
 
 
 def test_more_contexts_than_allowed_are_refused_one_by_one(server: Server, socket: Socket) -> None:

@@ -31,15 +31,25 @@ from voice_server.web.vendors.asking import chosen
 from voice_server.web.vendors.cartesia_messages import MODELS, Asked, word_timestamps
 from voice_server.web.vendors.channel import DEFAULTS, Ours, Translation, json_object
 from voice_server.web.vendors.errors import refusal
+from voice_server.web.vendors.operation import Body
 
 
-class Generation(Asked):
-    """A generation request. ``continue_``: more text of this context follows."""
+class Continuation(Body):
+    """More of a context, whose first message decided the rest. ``continue_``: more text follows.
+
+    Whatever else it says is not looked at: to flush or end a context, clients before 3.0 name a
+    voice and a format that are not the context's own.
+    """
 
     context_id: Annotated[str, Field(min_length=1, max_length=200)]
     transcript: str = ""
     continue_: Annotated[bool | None, Field(alias="continue")] = None
     flush: bool | None = None
+
+
+class Generation(Asked, Continuation):
+    """A generation request, the first of its context."""
+
     max_buffer_delay_ms: Annotated[float, Field(ge=0, le=60_000)] | None = None
 
 
@@ -76,7 +86,9 @@ class CartesiaTranslation(Translation):
         try:
             if message.get("cancel"):
                 return self._cancel(name)
-            return self._generate(check_json(Generation, raw.encode()))
+            is_known = isinstance(name, str) and name in self._contexts
+            kind = Continuation if is_known else Generation
+            return self._generate(check_json(kind, raw.encode()))
         except RequestError as exc:
             self._service.metrics.refused.labels(exc.code).inc()
             self.replies.append(self._error(name if isinstance(name, str) else None, exc))
@@ -89,7 +101,7 @@ class CartesiaTranslation(Translation):
         context.is_ending = context.is_cancelled = True
         return [{"context": name, "cancel": True}]
 
-    def _generate(self, asked: Generation) -> list[Ours]:
+    def _generate(self, asked: Continuation) -> list[Ours]:
         name = asked.context_id
         context = self._contexts.get(name)
         if context is not None and context.is_ending:
@@ -98,6 +110,7 @@ class CartesiaTranslation(Translation):
                 "or it was cancelled",
             )
         if context is None:
+            assert isinstance(asked, Generation)
             if not asked.transcript:
                 raise RequestError("transcript › expected something to say", code="no_text")
             configuration = self._configuration(asked)
@@ -223,8 +236,9 @@ class CartesiaTranslation(Translation):
 
     def _error(self, name: str | None, error: VoiceServerError, *, is_over: bool = True) -> str:
         status, body, _ = refusal("cartesia", error, self._number)
-        told = {"type": "error", "context_id": name, "done": is_over, "status_code": status, **body}
-        return json.dumps(told)
+        # Clients before 3.0 read ``error`` alone.
+        told = {"type": "error", "context_id": name, "done": is_over, "status_code": status}
+        return json.dumps({**told, **body, "error": body["message"]})
 
 
 def _bytes_per_second(asked: Generation) -> float:
