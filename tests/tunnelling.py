@@ -229,6 +229,7 @@ class Notes:
     seen: list[Scope] = field(default_factory=list)
     gone: list[Any] = field(default_factory=list)
     flooded: int = 0
+    closed: int = 0  # sockets that ``_count`` has said all to
     served: list[str] = field(default_factory=list)
     voices: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 
@@ -297,6 +298,7 @@ class Notes:
             await asyncio.sleep(0.001)
             await send({"type": "websocket.send", "bytes": pattern(960, number)})
         await send({"type": "websocket.close", "code": 1000, "reason": "all said"})
+        self.closed += 1
         self.gone.append(await receive())
 
     async def _echo(self, scope: Scope, receive: Any, send: Any) -> None:

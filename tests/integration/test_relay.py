@@ -190,10 +190,12 @@ def test_a_turn_goes_on_while_there_is_no_link(tmp_path: Path) -> None:
             refused = await world.http.get("/tell")
             assert refused.status_code == 503
             # The application says all it has into the buffer, and ends.
-            await until(lambda: notes.gone)
+            await until(lambda: notes.closed)
             world.wire.is_open = True
             rest = await heard(socket)
             assert first + rest == b"".join(pattern(960, n) for n in range(300))
+        await until(lambda: notes.gone)
+        assert notes.gone == [{"type": "websocket.disconnect", "code": 1000}]
 
     play(tmp_path, scenario)
 

@@ -205,7 +205,7 @@ async def intrude(world: World) -> HostileBox:
     url = f"ws://127.0.0.1:{world.port}/tunnel"
     socket = await connect(
         url,
-        subprotocols=["voice-tunnel-2.msgpack"],
+        subprotocols=["voice-tunnel-3.msgpack"],
         compression=None,
         proxy=None,  # type: ignore[list-item]
     )

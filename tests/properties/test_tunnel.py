@@ -14,6 +14,7 @@ from voice_server.core.tunnel import Encoding, Role, Session, TunnelBroken
 from voice_server.core.tunnel.codec import decode, encode
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake, RelayHandshake
 from voice_server.core.tunnel.link import Link
+from voice_server.core.tunnel.records import size
 
 ENCODINGS = st.sampled_from(["msgpack", "json"])
 VALUES = st.recursive(
@@ -100,9 +101,10 @@ def test_any_bytes_of_a_handshake_are_a_documented_error(data: bytes, encoding: 
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("say"), st.sampled_from(["relay", "box"]), st.integers(0, 3), st.binary(max_size=9)),
+        st.tuples(st.just("say"), st.sampled_from(["relay", "box"]), st.integers(0, 3), st.binary(max_size=9), st.sampled_from([1, 9_999])),
         st.tuples(st.just("carry"), st.sampled_from(["relay", "box"]), st.integers(1, 4)),
-        st.tuples(st.just("take"), st.integers(0, 3)),
+        st.tuples(st.just("take"), st.sampled_from(["relay", "box"]), st.integers(0, 3)),
+        st.tuples(st.just("end"), st.sampled_from(["relay", "box"]), st.integers(0, 3)),
         st.tuples(st.just("drop"), st.booleans()),
     ),
     max_size=60,
@@ -112,22 +114,44 @@ STEPS = st.lists(
 @settings(max_examples=300)
 @given(STEPS)
 def test_every_stream_hears_all_in_order_however_often_the_link_drops(steps) -> None:
-    """With frames lost on their way at each drop, and with none."""
+    """With frames lost on their way at each drop, and with none. A side that has ended says no
+    more, and hears no more when the other has ended too; a client that left hears nothing.
+    """
     world = World()
     for step in steps:
         match step:
-            case ("say", who, stream, data):
-                world.say(who, stream, data)
+            case ("say", who, stream, data, times):
+                world.say(who, stream, data * times)
             case ("carry", who, count):
                 world.carry(who, count)
-            case ("take", _):
-                pass
+            case ("take", who, stream):
+                world.take(who, stream)
+            case ("end", who, stream):
+                world.end(who, stream)
             case ("drop", loses):
                 world.drop(loses=loses)
     world.drop(loses=True)
-    world.carry("relay", 1000)
-    world.carry("box", 1000)
-    assert world.heard == world.said
+    world.settle()
+    for (who, stream), heard in world.heard.items():
+        # To a side that has ended it may have been cut short, and never is anything else.
+        whole, is_cut = world.said[who, stream], (other(who), stream) in world.ended
+        assert whole.startswith(heard) if is_cut else heard == whole
+    for who, stream in world.ended:
+        # Who has left need not hear that the box closed as well.
+        if who == "relay" or ("relay", stream) not in world.ended:
+            assert (who, stream) in world.ends_heard
+    left = {stream for who, stream in world.ended if who == "relay"}
+    for end in world.ends.values():
+        assert set(end.streams) == {1, 2, 3, 4} - left
+    # Who was closed and has yet to leave does so now, and nothing is left of any stream.
+    for stream in range(4):
+        world.end("relay", stream)
+    world.settle()
+    assert all(not end.streams and not end._pending_bytes for end in world.ends.values())
+
+
+def other(who: str) -> str:
+    return "box" if who == "relay" else "relay"
 
 
 class World:
@@ -139,6 +163,9 @@ class World:
         self.wire: dict[str, list[bytes | str]] = {"relay": [], "box": []}
         self.said: dict[tuple[str, int], bytes] = {}
         self.heard: dict[tuple[str, int], bytes] = {}
+        self.untaken: dict[tuple[str, int], int] = {}
+        self.ended: set[tuple[str, int]] = set()
+        self.ends_heard: set[tuple[str, int]] = set()
         self.link()
         for _ in range(4):
             self.ends["relay"].open(SOCKET)
@@ -153,26 +180,54 @@ class World:
         box.link_up(theirs, received)
 
     def say(self, who: str, stream: int, data: bytes) -> None:
+        key = (who, stream + 1)
+        if key in self.ended:
+            return
         kind = "websocket.receive" if who == "relay" else "websocket.send"
         self.ends[who].write(stream + 1, {"type": kind, "bytes": data})
-        key = (who, stream + 1)
         self.said[key] = self.said.get(key, b"") + data
         self.heard.setdefault(key, b"")
         if (frame := self.ends[who].next_frame()) is not None:
             self.wire[who].append(frame)
 
+    def end(self, who: str, stream: int) -> None:
+        """The box closes a WebSocket, or its client leaves: once."""
+        key = (who, stream + 1)
+        if key in self.ended:
+            return
+        self.ended.add(key)
+        kind = "websocket.disconnect" if who == "relay" else "websocket.close"
+        self.ends[who].write(stream + 1, {"type": kind, "code": 1000, "reason": ""})
+
     def carry(self, who: str, count: int) -> None:
-        sender, receiver = self.ends[who], self.ends["box" if who == "relay" else "relay"]
+        sender, receiver = self.ends[who], self.ends[other(who)]
         for _ in range(count):
             if (frame := sender.next_frame()) is not None:
                 self.wire[who].append(frame)
             if not self.wire[who]:
                 return
             for record in receiver.receive(self.wire[who].pop(0)):
-                if record["type"].startswith("websocket."):
-                    key = (who, record["stream"])
+                key = (who, record.get("stream", 0))
+                if record["type"] in ("websocket.close", "websocket.disconnect"):
+                    assert key not in self.ends_heard, "an end comes once"
+                    self.ends_heard.add(key)
+                elif record["type"].startswith("websocket."):
+                    assert key not in self.ends_heard, "nothing comes behind an end"
                     self.heard[key] += record["bytes"]
-                    receiver.taken(record["stream"], len(record["bytes"]))
+                    self.untaken[key] = self.untaken.get(key, 0) + size(record)
+
+    def take(self, who: str, stream: int) -> None:
+        """A reader takes all that has come from ``who``, so that more may come."""
+        if count := self.untaken.pop((who, stream + 1), 0):
+            self.ends[other(who)].taken(stream + 1, count)
+
+    def settle(self) -> None:
+        """Everybody takes everything, until nothing is on its way."""
+        while any(end.has_news for end in self.ends.values()) or any(self.wire.values()):
+            for who in self.ends:
+                self.carry(who, 1000)
+                for stream in range(4):
+                    self.take(who, stream)
 
     def drop(self, *, loses: bool) -> None:
         if not loses:

@@ -144,6 +144,78 @@ def test_what_crosses_the_end_of_its_stream_is_dropped() -> None:
     assert box.next_frame() is None or carry(box, relay) == []
 
 
+CLOSE: dict[str, Any] = {"type": "websocket.close", "code": 1000, "reason": ""}
+LEFT: dict[str, Any] = {"type": "websocket.disconnect", "code": 1000, "reason": None}
+
+
+def test_a_websocket_that_the_box_closed_ends_with_the_word_of_its_client() -> None:
+    relay, box, stream = opened()
+    say(box, stream, b"all")
+    box.write(stream, CLOSE)
+    assert [record["type"] for record in carry(box, relay)] == ["websocket.send", "websocket.close"]
+    assert relay.streams == box.streams == (stream,)
+    relay.write(stream, LEFT)
+    assert [record["type"] for record in carry(relay, box)] == ["websocket.disconnect"]
+    assert relay.streams == box.streams == ()
+
+
+def test_what_a_client_says_past_the_close_does_not_hold_up_its_leaving() -> None:
+    relay, box, stream = opened()
+    for _ in range(2 * WINDOW // 8192):
+        relay.write(stream, {"type": "websocket.receive", "bytes": bytes(8192)})
+    box.write(stream, CLOSE)
+    # The application took nothing, so the window is spent; what crossed the close is dropped.
+    assert carry(relay, box) == []
+    assert not relay.has_room(stream)
+    carry(box, relay)
+    assert relay.has_room(stream)
+    relay.write(stream, {"type": "websocket.receive", "bytes": b"late"})
+    relay.write(stream, LEFT)
+    assert [record["type"] for record in carry(relay, box)] == ["websocket.disconnect"]
+    assert relay.streams == box.streams == ()
+    assert relay._pending_bytes == box._pending_bytes == 0
+
+
+def test_a_client_that_left_before_the_close_came_has_left_once() -> None:
+    relay, box, stream = opened()
+    for _ in range(2 * WINDOW // 8192):
+        relay.write(stream, {"type": "websocket.receive", "bytes": bytes(8192)})
+    relay.write(stream, LEFT)  # behind what waits for the window
+    carry(relay, box)
+    box.write(stream, CLOSE)
+    carry(box, relay)
+    assert [record["type"] for record in carry(relay, box)] == ["websocket.disconnect"]
+    assert relay.streams == box.streams == ()
+
+
+@pytest.mark.parametrize("lost", ["close", "disconnect"])
+def test_a_close_that_was_lost_with_its_link_comes_with_the_next(lost: str) -> None:
+    relay, box, stream = opened()
+    say(box, stream, b"all")
+    box.write(stream, CLOSE)
+    if lost == "close":
+        box.next_frame()
+        relink(relay, box, b"x")
+    carry(box, relay)
+    relay.write(stream, LEFT)
+    if lost == "disconnect":
+        relay.next_frame()
+        relink(relay, box, b"y")
+    assert [record["type"] for record in carry(relay, box)] == ["websocket.disconnect"]
+    assert relay.streams == box.streams == ()
+
+
+def test_behind_its_close_a_box_says_nothing() -> None:
+    relay, box, stream = opened()
+    box.write(stream, CLOSE)
+    say(box, stream, b"more")
+    assert [record["type"] for record in carry(box, relay)] == ["websocket.close"]
+    box._streams[stream].is_closed = False
+    say(box, stream, b"more")
+    with pytest.raises(TunnelBroken, match="behind its close"):
+        carry(box, relay)
+
+
 def test_a_new_link_goes_on_where_the_old_one_broke_off() -> None:
     relay, box, stream = opened()
     heard = b""

@@ -9,6 +9,7 @@ say waits here, and the next link takes it up.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -21,12 +22,20 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from voice_server.config import Config
 from voice_server.core.errors import ConfigError
 from voice_server.core.restart import Restart, RestartPolicy
-from voice_server.core.tunnel import MAX_FRAME, SUBPROTOCOLS, Encoding, Refused, Role, Session
+from voice_server.core.tunnel import (
+    FAMILY,
+    MAX_FRAME,
+    SUBPROTOCOLS,
+    Encoding,
+    Refused,
+    Role,
+    Session,
+)
 from voice_server.core.tunnel.errors import TunnelBroken
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake
 from voice_server.core.tunnel.records import Record
@@ -175,6 +184,10 @@ class Agent:
             ) as wire:
                 assert isinstance(wire, DialledWire)
                 await self._carry(wire, restart)
+        except InvalidStatus as exc:
+            if (refused := _refusal(exc, subprotocol)) is None:
+                return f"cannot be reached: {exc}"
+            return f"refuses this box: {refused} ({refused.code})"
         except (OSError, TimeoutError, WebSocketException) as exc:
             return f"cannot be reached: {str(exc) or type(exc).__name__}"
         except Refused as exc:
@@ -245,6 +258,19 @@ class Agent:
         if self._endpoint is not None:
             self._endpoint.abandon(reason)
             self._endpoint = None
+
+
+def _refusal(exc: InvalidStatus, offered: str) -> Refused | None:
+    """What the relay says in the place of a tunnel; None where a proxy or another server speaks."""
+    try:
+        said = json.loads(exc.response.body or b"")
+        code, reason = f"{said['code']}"[:40], f"{said['detail']}"[:300]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if FAMILY in reason and offered not in reason:
+        # A relay before version 3 names what it speaks, and says no more.
+        code, reason = "tunnel_version", f"{reason}, this server {offered}: upgrade the relay"
+    return Refused(code, reason)
 
 
 def _is_near(url: str) -> bool:

@@ -12,7 +12,15 @@ from contextlib import suppress
 from starlette.types import Receive, Scope, Send
 
 from voice_server.core.errors import BusyError, ConfigError, Forbidden, TunnelDown
-from voice_server.core.tunnel import SUBPROTOCOLS, Link, Refused, Role, Session, TunnelBroken
+from voice_server.core.tunnel import (
+    FAMILY,
+    SUBPROTOCOLS,
+    Link,
+    Refused,
+    Role,
+    Session,
+    TunnelBroken,
+)
 from voice_server.core.tunnel.handshake import Answer, RelayHandshake
 from voice_server.core.tunnel.records import MAX_STREAMS
 from voice_server.relay.endpoint import Endpoint, SessionOver, as_bytes, as_frame
@@ -172,13 +180,11 @@ class Lobby:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offered = [name for name in scope.get("subprotocols") or () if name in SUBPROTOCOLS]
-        if not offered or self._waiting >= MAX_HANDSHAKES:
-            reason = (
-                "too many wait here"
-                if offered
-                else f"this is for boxes, server.py --relay, that speak {' or '.join(SUBPROTOCOLS)}"
-            )
-            await deny(scope, receive, send, Forbidden(reason))
+        if not offered:
+            await deny(scope, receive, send, self._no_box(scope))
+            return
+        if self._waiting >= MAX_HANDSHAKES:
+            await deny(scope, receive, send, BusyError("too many boxes dial at once; dial again"))
             return
         guessing = f"box {address_of(scope)}"
         self._guard.check_guesses(guessing)
@@ -205,6 +211,20 @@ class Lobby:
             logger.warning("no handshake with %s: %s", scope.get("client"), exc)
         with suppress(OSError, RuntimeError):  # it is closed already
             await send({"type": "websocket.close", "code": code, "reason": reason[:60]})
+
+    def _no_box(self, scope: Scope) -> Forbidden:
+        """What a caller without a subprotocol of ours is told: a box of another version, too."""
+        known = " or ".join(SUBPROTOCOLS)
+        others = [name for name in scope.get("subprotocols") or () if name.startswith(FAMILY)]
+        if not others:
+            return Forbidden(f"this is for boxes, server.py --relay, that speak {known}")
+        error = Forbidden(
+            f"this relay speaks {known}, the box {others[0]:.40}: run the same version on both",
+            code="tunnel_version",
+        )
+        self._guard.refused(error.code)
+        logger.warning("a box at %s was refused: %s", scope.get("client"), error)
+        return error
 
     async def _shake(self, wire: Wire, subprotocol: str) -> tuple[Box, Endpoint, Link, int]:
         encoding = SUBPROTOCOLS[subprotocol]

@@ -34,7 +34,7 @@ class Call:
         except Exception:
             logger.exception("%.200r failed", self._scope["path"])
         finally:
-            self._stream.reset("the answer broke off")
+            self._stream.leave()
 
     async def _receive(self) -> Message:
         if self._is_connecting:

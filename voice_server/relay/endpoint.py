@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from voice_server.core.tunnel import Encoding, Link, Record, Session
-from voice_server.core.tunnel.records import is_last, size
+from voice_server.core.tunnel.records import CLOSE, is_last, size
 from voice_server.core.tunnel.session import CHUNK
 from voice_server.relay.wire import Data, LinkLost, Wire
 
@@ -39,6 +39,7 @@ class Stream:
     def __init__(self, endpoint: Endpoint, number: int) -> None:
         self.number = number
         self.is_over = False
+        self.is_closed = False  # we have closed it, and may hear how the peer took it
         self.reason = ""
         self.on_change: Callable[[], None] | None = None
         self._endpoint = endpoint
@@ -77,9 +78,10 @@ class Stream:
 
     def write(self, record: Record) -> None:
         """Send, however much waits already. Raises StreamOver."""
-        if self.is_over:
+        if self.is_over or self.is_closed:
             raise StreamOver(self.reason or "the stream is over")
         self._endpoint.session.write(self.number, record)
+        self.is_closed = record["type"] == CLOSE
         if is_last(record):
             self.end()
         self._endpoint.wake()
@@ -96,6 +98,13 @@ class Stream:
             self._endpoint.session.reset(self.number, reason)
             self._endpoint.wake()
             self.end(reason)
+
+    def leave(self) -> None:
+        """Read no more of it. What was written still goes, if it was closed; else it is reset."""
+        if self.is_closed:
+            self.end()
+        else:
+            self.reset("the answer broke off")
 
     # -- the endpoint calls ------------------------------------------------------------------------
 

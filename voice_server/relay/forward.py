@@ -16,7 +16,7 @@ from voice_server.core.errors import (
     VoiceServerError,
 )
 from voice_server.core.tunnel import MAX_RECORD, Record
-from voice_server.core.tunnel.records import MAX_HEADERS, SCOPE, size
+from voice_server.core.tunnel.records import CLOSE, MAX_HEADERS, SCOPE, size
 from voice_server.relay.endpoint import Endpoint, Stream, StreamOver
 from voice_server.relay.wire import Data, wire_of
 from voice_server.web.errors import answer, close
@@ -108,24 +108,22 @@ class _Conversation:
         self._wire.listen(self._from_client, self._to_client)
         leaving = asyncio.create_task(self._leave())
         try:
-            try:
-                is_refused = await self._relay(deadline)
-            except VoiceServerError as exc:
-                is_refused = True
-                await answer(exc)(self._scope, self._receive, self._send)
-            if is_refused:
-                # uvicorn logs an error when we return before the connection has gone.
-                await asyncio.wait({leaving}, timeout=1.0)
-        except OSError:
-            pass  # the client is gone
+            with suppress(OSError):  # the client is gone
+                try:
+                    await self._relay(deadline)
+                except VoiceServerError as exc:
+                    await answer(exc)(self._scope, self._receive, self._send)
+            # The box waits to hear how the client took the end. And uvicorn logs an error when we
+            # return before the connection of one that was refused has gone.
+            await asyncio.wait({leaving}, timeout=self._wire.close_timeout)
         finally:
             leaving.cancel()
             self._stream.on_change = None
             if not self._stream.is_over:
                 self._stream.write({"type": "websocket.disconnect", "code": 1006, "reason": None})
 
-    async def _relay(self, deadline: float) -> bool:
-        """Whether the box did not accept it, but answered as over HTTP."""
+    async def _relay(self, deadline: float) -> None:
+        """Send on what the box says, to its last word."""
         try:
             async with asyncio.timeout(deadline):
                 record = await self._stream.receive()
@@ -137,19 +135,13 @@ class _Conversation:
             self._stream.on_change = self._to_client
             self._to_client()
             record = await self._last
-            if record is not None:
-                await self._send(_message(record))
-            elif self._stream.reason != _GONE:
+            if record is None and self._stream.reason != _GONE:
                 await close(self._send, self._mistake or _lost(self._stream))
-            return False
-        if record is None and self._stream.reason != _GONE:
+        elif record is None and self._stream.reason != _GONE:
             raise _lost(self._stream)
-        is_answered = False
         while record is not None:
             await self._send(_message(record))
-            is_answered |= record["type"].startswith("websocket.http.")
-            record = await self._stream.receive()
-        return is_answered
+            record = None if record["type"] == CLOSE else await self._stream.receive()
 
     def _to_client(self) -> None:
         """Send on what has come, as fast as the client takes it, and let it speak again."""

@@ -137,6 +137,12 @@ class ServerWire(BoundedWebSocket):
             self.transport.resume_reading()
             self._read()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            # It reads again where reading was paused: the peer's close may be in what was held up.
+            self._read()
+
     # -- uvicorn calls -----------------------------------------------------------------------------
 
     def handle_connect(self, event: Request) -> None:

@@ -16,13 +16,14 @@ Errors: TunnelBroken, for everything that a peer can do wrong. The link is over 
 is not, unless the peer says so. Refused is the relay's answer to a box that it does not let in.
 """
 
-from voice_server.core.tunnel.codec import SUBPROTOCOLS, Encoding
+from voice_server.core.tunnel.codec import FAMILY, SUBPROTOCOLS, Encoding
 from voice_server.core.tunnel.errors import Refused, TunnelBroken
 from voice_server.core.tunnel.link import MAX_FRAME, Link
 from voice_server.core.tunnel.records import MAX_RECORD, Record, Role
 from voice_server.core.tunnel.session import WINDOW, Session
 
 __all__ = [
+    "FAMILY",
     "MAX_FRAME",
     "MAX_RECORD",
     "SUBPROTOCOLS",

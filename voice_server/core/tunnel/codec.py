@@ -16,10 +16,12 @@ from voice_server.core.tunnel.errors import TunnelBroken
 
 Encoding = Literal["msgpack", "json"]
 SUBPROTOCOLS: dict[str, Encoding] = {
-    "voice-tunnel-2.msgpack": "msgpack",
-    "voice-tunnel-2.json": "json",
+    "voice-tunnel-3.msgpack": "msgpack",
+    "voice-tunnel-3.json": "json",
 }
 """WebSocket subprotocol → encoding of its frames."""
+FAMILY = "voice-tunnel-"
+"""How the subprotocols of every version begin."""
 
 
 def encode(message: dict[str, Any], encoding: Encoding) -> bytes:

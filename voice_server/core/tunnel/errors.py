@@ -8,7 +8,11 @@ class TunnelBroken(Exception):
 
 
 class Refused(Exception):
-    """The relay does not let the box in. ``code`` is ``unauthorized`` or ``name_taken``."""
+    """The relay does not let the box in.
+
+    ``code`` is ``unauthorized`` or ``name_taken``, or that of the error in an answer of HTTP, such
+    as ``tunnel_version`` or ``rate_limited``.
+    """
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)

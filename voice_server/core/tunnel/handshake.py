@@ -22,7 +22,7 @@ from voice_server.core.tunnel.codec import Encoding, decode, encode
 from voice_server.core.tunnel.errors import Refused, TunnelBroken
 from voice_server.core.tunnel.link import Link
 
-PROTOCOL = 2
+PROTOCOL = 3
 NONCE_BYTES = 32
 NONE = b""
 """The session of a box that has none to go on with."""

@@ -24,6 +24,11 @@ MAX_HEADERS: Final = 1 << 16
 """Bytes of the headers of a request or an answer; as many again of a request's path and query."""
 
 
+CLOSE: Final = "websocket.close"
+"""The box's last word on a WebSocket. The relay's is ``websocket.disconnect``, which ends the
+stream and says whether the client has got what was sent before."""
+
+
 class Role(enum.Enum):
     RELAY = "relay"
     BOX = "box"
@@ -52,7 +57,7 @@ FIELDS: Mapping[str, tuple[frozenset[Role], _Fields]] = {
     "http.response.body": (_BY_BOX, _BODY),
     "websocket.accept": (_BY_BOX, {"subprotocol": _Optional(str), "headers": list}),
     "websocket.send": (_BY_BOX, _MESSAGE),
-    "websocket.close": (_BY_BOX, {"code": int, "reason": str}),
+    CLOSE: (_BY_BOX, {"code": int, "reason": str}),
     "websocket.http.response.start": (_BY_BOX, _START),
     "websocket.http.response.body": (_BY_BOX, _BODY),
     "reset": (_BY_BOTH, {"reason": str}),
@@ -116,7 +121,7 @@ def is_last(record: Record) -> bool:
     kind = record["type"]
     if kind in _LAST:
         return not record["more_body"]
-    return kind in ("reset", "websocket.close", "websocket.disconnect")
+    return kind in ("reset", "websocket.disconnect")
 
 
 def size(record: Record) -> int:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from voice_server.core.tunnel.errors import TunnelBroken
 from voice_server.core.tunnel.link import Link
 from voice_server.core.tunnel.records import (
+    CLOSE,
     HEADS,
     MAX_RECORD,
     MAX_STREAMS,
@@ -55,6 +56,7 @@ class _Stream:
     unread: int = 0  # bytes that came, and that nobody has taken
     owed: int = 0  # bytes that were taken, and not yet told
     has_begun: bool = False  # its answer came
+    is_closed: bool = False  # the box has said its last word, and the relay has yet to
 
     @property
     def is_ready(self) -> bool:
@@ -125,16 +127,18 @@ class Session:
     def write(self, number: int, record: Record) -> None:
         """Send a record of a stream when its window allows; a long HTTP body goes in pieces.
 
-        Nothing happens where the stream is over. Raises TunnelBroken for what may not be sent.
+        Nothing happens where the stream is over, or where the box has closed it, but for the
+        relay's last word. Raises TunnelBroken for what may not be sent.
         """
         stream = self._streams.get(number)
-        if stream is None:
+        if stream is None or (stream.is_closed and not is_last(record)):
             return
         for piece in _pieces({**record, "stream": number}):
             held = size(check(piece, self.role))
             stream.pending.append((piece, held))
             stream.pending_bytes += held
             self._pending_bytes += held
+        stream.is_closed |= record["type"] == CLOSE
         if stream.is_ready:
             self._ready[number] = None
 
@@ -261,6 +265,10 @@ class Session:
             if stream.is_ready:
                 self._ready[number] = None
             return True
+        if stream.is_closed and not is_last(record):
+            if self.role is Role.RELAY:
+                raise TunnelBroken(f"stream {number}: more behind its close")
+            return False  # it crossed our close
         if kind in HEADS:
             if stream.has_begun:
                 raise TunnelBroken(f"stream {number}: a second answer")
@@ -270,6 +278,8 @@ class Session:
             raise TunnelBroken(f"stream {number}: more than its window")
         if is_last(record):
             self._forget(number)
+        elif kind == CLOSE:
+            self._close(number, stream)
         return True
 
     def _next_records(self, limit: int) -> list[Record]:
@@ -296,6 +306,18 @@ class Session:
             elif stream.is_ready:
                 self._ready[number] = None
         return records
+
+    def _close(self, number: int, stream: _Stream) -> None:
+        """The box reads no more: what waits for it shall not hold up how the client took it."""
+        stream.is_closed = True
+        while stream.pending and not is_last(stream.pending[0][0]):
+            _, held = stream.pending.popleft()
+            stream.pending_bytes -= held
+            self._pending_bytes -= held
+        if stream.is_ready:
+            self._ready[number] = None
+        else:
+            self._ready.pop(number, None)
 
     def _forget(self, number: int) -> None:
         stream = self._streams.pop(number)
