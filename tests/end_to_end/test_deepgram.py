@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
 
 import httpx
 import pytest
@@ -326,6 +328,14 @@ def test_a_request_is_answered_with_a_file(http: httpx.Client, version: int) -> 
     assert len(answer.content) / 2 / 16_000 == pytest.approx(2 * WORD, rel=0.02)
     assert answer.headers["dg-request-id"]
     assert answer.headers["dg-model-name"] == "tone"
+    assert UUID(answer.headers["dg-model-uuid"])
+    assert answer.headers["dg-char-count"] == "8"
+
+
+def test_the_headers_take_a_model_of_any_script(http: httpx.Client) -> None:
+    answer = asked(http, "model=aura-声-ja")
+    assert answer.status_code == 200
+    assert unquote(answer.headers["dg-model-name"]) == "aura-声-ja"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from starlette.requests import HTTPConnection, Request
@@ -22,7 +23,7 @@ from voice_server.web.sound import SpokenTurn, check_text, codec
 from voice_server.web.vendors.asking import configuration
 from voice_server.web.vendors.channel import DEFAULTS
 from voice_server.web.vendors.deepgram_flux import FluxTranslation
-from voice_server.web.vendors.deepgram_speak import SpeakTranslation
+from voice_server.web.vendors.deepgram_speak import SpeakTranslation, model_uuid
 from voice_server.web.vendors.errors import request_id
 from voice_server.web.vendors.operation import (
     SPEECH_ERRORS,
@@ -114,7 +115,11 @@ async def speak(request: Request, query: SpeakQuery, body: DeepgramText) -> Resp
     encoder = await codec(query.file_format())
     tenant = request.scope["state"].get("tenant", "")
     items = service.speak(body.text, await _asked(request, query), tenant, door=VENDOR)
-    headers = {"dg-model-name": query.model, "dg-char-count": str(len(body.text))}
+    headers = {
+        "dg-model-name": quote(query.model),
+        "dg-model-uuid": model_uuid(query.model),
+        "dg-char-count": str(len(body.text)),
+    }
     return SpokenTurn(items, encoder, service.limits.send_deadline, headers)
 
 

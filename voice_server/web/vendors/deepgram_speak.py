@@ -39,8 +39,7 @@ class DeepgramTranslation(Translation):
         self._waiting = 0  # turns whose end was not told yet
         self._doomed = 0  # of these, the oldest, which are being cancelled
         self._is_closing = False
-        model_id = str(uuid.uuid5(uuid.NAMESPACE_URL, model))
-        self.replies.append(json.dumps(self._greeting(number, model_id)))
+        self.replies.append(json.dumps(self._greeting(number, model_uuid(model))))
 
     @abstractmethod
     def _greeting(self, number: str, model_id: str) -> dict[str, Any]: ...
@@ -176,6 +175,11 @@ class SpeakTranslation(DeepgramTranslation):
     def _numbered(self, kind: str) -> dict[str, Any]:
         self._sequence += 1
         return {"type": kind, "sequence_id": self._sequence - 1}
+
+
+def model_uuid(model: str) -> str:
+    """The number under which clients know a model: the same for the same name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, model))
 
 
 def bad(message: str) -> RequestError:
