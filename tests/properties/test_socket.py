@@ -49,6 +49,7 @@ class Wire(asyncio.Transport):
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 
 async def opened(kind: type[WebSocketsSansIOProtocol]) -> tuple[WebSocketsSansIOProtocol, Wire]:
@@ -252,5 +253,10 @@ def test_sound_is_framed_as_websockets_frames_it() -> None:
             written, wire.sent = wire.sent, b""
             await socket.send({"type": "websocket.send", "bytes": bytes(size)})
             assert written == wire.sent == Frame(Opcode.BINARY, bytes(size)).serialize(mask=False)
+        wire.sent = b""
+        assert isinstance(socket, BoundedWebSocket)
+        assert socket.write_sound(b"one", bytes(300))
+        both = [Frame(Opcode.BINARY, each).serialize(mask=False) for each in (b"one", bytes(300))]
+        assert wire.sent == b"".join(both)
 
     asyncio.run(run())

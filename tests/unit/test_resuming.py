@@ -24,9 +24,9 @@ class Channel:
         await asyncio.Event().wait()
         raise AssertionError("nothing sets it")
 
-    async def send(self, data: str | bytes) -> None:
+    async def send(self, *messages: str | bytes) -> None:
         await asyncio.sleep(self._pace)
-        self.sent.append(data)
+        self.sent += messages
         self.was_told.set()
 
     async def close(self, code: int, reason: str) -> None: ...

@@ -37,7 +37,10 @@ logger = logging.getLogger(__name__)
 # Others get a word in after so many messages, or so much text, of a client that sends without end.
 _MESSAGES_AT_ONCE = 32
 _CHARS_AT_ONCE = 2_000
-_FRAMES_AT_ONCE = 8
+_SENDS_AT_ONCE = 8
+# Sound that is ahead of its listener goes in one write, which is a system call and wakes the client
+# once; short frames are what somebody waits for.
+_FRAMES_AT_ONCE, _UNHURRIED = 8, 4_096
 _ALL_SAID = 1000, ""  # how the socket of a conversation closes that came to its end
 
 
@@ -135,16 +138,16 @@ class Conversation:
 
     async def _write(self, channel: Channel) -> None:
         for count in itertools.count(1):
-            if count % _FRAMES_AT_ONCE == 0:
+            if count % _SENDS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a send does not wait, nor let others run, by itself
             try:
-                message = self._next_message()
+                messages = self._next_messages()
             except Exception:
                 self._give_up()
                 continue
-            if message is not None:
+            if messages:
                 self._sending_since = self._loop.time()
-                await channel.send(message)
+                await channel.send(*messages)
                 self._sending_since = None
             elif self._closing is not None:
                 await channel.close(*self._closing)
@@ -157,6 +160,15 @@ class Conversation:
         """A fault of ours: nobody shall wait for what does not come."""
         logger.exception("a conversation failed")
         self._refuse(VoiceServerError("something went wrong in the server; its log says what"))
+
+    def _next_messages(self) -> list[str | bytes]:
+        """What to send next in one go: up to the first that cannot wait for others, or nothing."""
+        found: list[str | bytes] = []
+        while len(found) < _FRAMES_AT_ONCE and (message := self._next_message()) is not None:
+            found.append(message)
+            if not isinstance(message, bytes) or len(message) < _UNHURRIED:
+                break
+        return found
 
     def _next_message(self) -> str | bytes | None:
         if self._urgent:

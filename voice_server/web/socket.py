@@ -72,6 +72,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.take: Callable[[str], bool] | None = None
         self._is_refused = False  # told why; what it still sends is not looked at
 
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        # The kernel's buffer is enough: what a deaf client does not take is not held here as well.
+        transport.set_write_buffer_limits(high=0)
+
     async def run_asgi(self) -> None:
         self.scope["extensions"][DIRECT] = {"socket": self}
         try:
@@ -172,13 +177,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
 
-    def write_sound(self, sound: bytes) -> bool:
-        """Write a binary message, if the connection is open and nothing is before it."""
+    def write_sound(self, *sound: bytes) -> bool:
+        """Write binary messages, if the connection is open and nothing is before them."""
         is_open = self.handshake_complete and not (self.close_sent or self.disconnected)
         conn = self.conn
         if not is_open or conn.extensions or conn.state is not OPEN or not self.writable.is_set():
             return False
-        self.transport.write(frame(BINARY, sound, is_masked=False))
+        self.transport.writelines([frame(BINARY, each, is_masked=False) for each in sound])
         return True
 
     def _is_between_frames(self) -> bool:

@@ -131,9 +131,9 @@ class _OneTurn(Channel):
             return first
         return await self._socket.receive()
 
-    async def send(self, data: str | bytes) -> None:
-        if isinstance(data, bytes) or json.loads(data)["type"] not in _QUIET:
-            await self._socket.send(data)
+    async def send(self, *messages: str | bytes) -> None:
+        loud = (m for m in messages if isinstance(m, bytes) or json.loads(m)["type"] not in _QUIET)
+        await self._socket.send(*loud)
 
     async def close(self, code: int, reason: str) -> None:
         await self._socket.close(code, reason)

@@ -44,14 +44,18 @@ class SocketChannel(Channel):
             )
         return text
 
-    async def send(self, data: str | bytes) -> None:
-        if isinstance(data, bytes) and self._socket is not None and self._socket.write_sound(data):
-            return
-        key = "bytes" if isinstance(data, bytes) else "text"
-        try:
-            await self._send({"type": "websocket.send", key: data})
-        except OSError:
-            raise ChannelClosed(is_clean=False) from None
+    async def send(self, *messages: str | bytes) -> None:
+        if self._socket is not None:
+            sound = [message for message in messages if isinstance(message, bytes)]
+            # Where a text is among them, it is the last.
+            if sound and self._socket.write_sound(*sound):
+                messages = messages[len(sound) :]
+        for message in messages:
+            key = "bytes" if isinstance(message, bytes) else "text"
+            try:
+                await self._send({"type": "websocket.send", key: message})
+            except OSError:
+                raise ChannelClosed(is_clean=False) from None
 
     async def close(self, code: int, reason: str) -> None:
         try:

@@ -83,11 +83,11 @@ class VendorChannel(Channel):
         await self._reply()
         return json.dumps(self._asked.popleft())
 
-    async def send(self, data: str | bytes) -> None:
-        message = msgpack.unpackb(data) if isinstance(data, bytes) else json.loads(data)
-        for translated in self._translation.outgoing(message):
-            await self._socket.send(translated)
-        await self._reply()
+    async def send(self, *messages: str | bytes) -> None:
+        for data in messages:
+            message = msgpack.unpackb(data) if isinstance(data, bytes) else json.loads(data)
+            await self._socket.send(*self._translation.outgoing(message))
+            await self._reply()
 
     async def close(self, code: int, reason: str) -> None:
         await self._socket.close(*self._translation.closing(code, reason))
