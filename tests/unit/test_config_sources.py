@@ -146,6 +146,7 @@ def test_check_sees_what_only_a_start_would_find(data: Path, tmp_path: Path) -> 
     garbage.write_bytes(b"no key, and no database" * 100)
     assert "64 hexadecimal digits" in refused("PACKAGE_SIGNING_KEY", garbage)
     assert "64 hexadecimal digits" in refused("PACKAGE_SIGNING_KEY", tmp_path / "nowhere")
+    assert "64 hexadecimal digits" in refused("PACKAGE_TRUSTED_KEYS", f"{'a' * 64}, no key")
     assert "is no folder" in refused("DATA_DIR", garbage / "below")
     assert "cannot be opened" in refused("DATABASE_URL", f"sqlite+aiosqlite:///{garbage}")
     assert "asyncio driver" in refused("DATABASE_URL", "nonsense://somewhere")

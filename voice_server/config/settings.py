@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -85,6 +93,13 @@ def _comma_separated(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def _public_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    for key in keys:
+        if not re.fullmatch("[0-9a-fA-F]{64}", key):
+            raise ValueError(f"expected public keys of 64 hexadecimal digits, got {key!r:.70}")
+    return keys
 
 
 def _address(value: object) -> object:
@@ -248,7 +263,7 @@ class Settings(BaseSettings):
         description="File with an Ed25519 private key in hex, which signs exported packages.",
     )
     package_trusted_keys: Annotated[
-        tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)
+        tuple[str, ...], NoDecode, BeforeValidator(_comma_separated), AfterValidator(_public_keys)
     ] = Field(
         default=(),
         description="Ed25519 public keys in hex, with commas between; set, only packages that one "

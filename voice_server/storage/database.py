@@ -105,7 +105,8 @@ class Database:
             engine = await asyncio.to_thread(_engine, self.url)
         except (ImportError, ValueError) as exc:
             raise ConfigError(
-                f"database_url › a SQLAlchemy URL with an asyncio driver that is installed: {exc}"
+                "database_url › expected a SQLAlchemy URL whose asyncio driver is installed, such "
+                f"as postgresql+asyncpg://USER@HOST/NAME with asyncpg: {exc}"
             ) from exc
         try:
             yield engine
