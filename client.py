@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import wave
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ except ModuleNotFoundError:
 
 URL = "ws://localhost:8000/stream-tokens"
 RATE = 24_000  # hertz, mono, int16: what the server sends unless asked for something else
+ENCODINGS = {".wav": "", ".mp3": "mp3", ".opus": "opus", ".ogg": "opus", ".flac": "flac"}
 SAMPLE_TEXT = "Hello! I speak while I think. You hear the first words before the last are written."
 
 
@@ -51,7 +52,7 @@ def arguments() -> argparse.Namespace:
     add("--voice", help="which voice; the server's default otherwise")
     add("--backend", help="which engine; the server's default otherwise")
     add("--opt", action="append", default=[], metavar="K=V", help="engine option, e.g. speed=1.2")
-    add("--output", metavar="FILE", help="write what was received to a WAV file")
+    add("--output", metavar="FILE", help="write it to a .wav, .mp3, .opus or .flac")
     add("--play", action=argparse.BooleanOptionalAction, help="play it; default: if possible")
     add("--token-delay", type=seconds, default=0.02, metavar="S", help="between tokens: 0.02 s")
     add("--timestamps", action="store_true", help="ask for the time of every word")
@@ -110,19 +111,19 @@ async def tokens_of_stdin() -> AsyncIterator[str]:
 
 
 def has_piped_text() -> bool:
-    try:
+    with contextlib.suppress(OSError):
         mode = os.fstat(0).st_mode
-    except OSError:
-        return False
-    # /dev/null, which is what a service or a CI job has, is none of these.
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+        # /dev/null, which is what a service or a CI job has, is none of these.
+        return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+    return False
 
 
 @dataclass
 class Listener:
-    """A listener with a clock: keeps what arrived and knows when it would have run dry."""
+    """A listener with a clock: keeps what arrived and knows when PCM would have run dry."""
 
-    pcm: bytearray = field(default_factory=bytearray)
+    encoding: str = ""  # none: PCM
+    sound: bytearray = field(default_factory=bytearray)
     frames: int = 0
     underruns: int = 0
     silence: float = 0.0  # seconds that underruns lasted
@@ -130,31 +131,31 @@ class Listener:
     started: float | None = None  # when playback began; pushed back by each underrun
     _last: float = 0.0
 
-    def hear(self, pcm: bytes) -> None:
+    def hear(self, sound: bytes) -> None:
         now = time.perf_counter()
         if self.started is None:
             self.started = now
         else:
             self.longest_gap = max(self.longest_gap, now - self._last)
-            # A millisecond is a rounding error of the two clocks.
-            if (late := now - self.started - self.seconds) > 0.001:
+            late = 0.0 if self.encoding else now - self.started - self.seconds
+            if late > 0.001:  # else a rounding error of the two clocks
                 self.underruns += 1
                 self.silence += late
                 self.started += late
         self._last = now
         self.frames += 1
-        self.pcm += pcm
+        self.sound += sound
 
     @property
     def seconds(self) -> float:
-        return len(self.pcm) / 2 / RATE
+        return len(self.sound) / 2 / RATE
 
     @property
-    def played(self) -> float:
-        """Seconds heard by now."""
-        if self.started is None:
-            return 0.0
-        return min(self.seconds, time.perf_counter() - self.started)
+    def heard(self) -> dict[str, int]:
+        """What the server is told of it; nothing where the server alone knows the time."""
+        elapsed = 0.0 if self.started is None else time.perf_counter() - self.started
+        played_ms = round(min(self.seconds, elapsed) * 1000)
+        return {} if self.encoding else {"played_ms": played_ms}
 
 
 class Player:
@@ -177,6 +178,7 @@ class Player:
                 backends=[nothing] if is_null else real,
                 app_name="Voice Server client",
             )
+        self.stop = self._device.close
         source = self._samples()
         next(source)
         self._device.start(source)
@@ -193,9 +195,6 @@ class Player:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.15)  # what the device itself still holds
 
-    def stop(self) -> None:
-        self._device.close()
-
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
@@ -209,12 +208,14 @@ def silenced_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def make_player(is_wanted: bool | None, buffer: bytearray) -> Player | None:
+def make_player(is_wanted: bool | None, listener: Listener) -> Player | None:
     """None, and a word about it, where nothing can be played."""
     if is_wanted is False:
         return None
     try:
-        return Player(buffer)
+        if not listener.encoding:
+            return Player(listener.sound)
+        reason = f"{listener.encoding} is for the file alone; a .wav is played as it is written"
     except ImportError:
         reason = "miniaudio is not installed: pip install miniaudio"
     except Exception as exc:
@@ -246,8 +247,7 @@ class Turn:
         await self._socket.send(json.dumps({"done": True}))
 
     async def interrupt(self) -> None:
-        heard = {"cancel": True, "played_ms": round(self._listener.played * 1000)}
-        await self._socket.send(json.dumps(heard))
+        await self._socket.send(json.dumps({"cancel": True, **self._listener.heard}))
 
     async def receive(self) -> None:
         async for message in self._socket:
@@ -295,22 +295,29 @@ class Turn:
             print("no sound was received")
             return
         after_end = f" ({server:.1f} ms after the text that made it possible)" if server else ""
-        lasted = f", {listener.silence * 1000:.0f} ms of silence" if listener.underruns else ""
         print(f"first sound  {self.ttfa * 1000:.1f} ms after the first token{after_end}")
-        print(f"audio        {listener.seconds:.2f} s in {listener.frames} frames")
+        length = listener.encoding or f"{listener.seconds:.2f} s"
+        print(f"audio        {length} in {listener.frames} frames")
         print(f"longest gap  {listener.longest_gap * 1000:.0f} ms between two frames")
-        print(f"underruns    {listener.underruns}{lasted}")
+        if not listener.encoding:
+            lasted = f", {listener.silence * 1000:.0f} ms of silence"
+            print(f"underruns    {listener.underruns}{lasted if listener.underruns else ''}")
 
 
-def open_wav(path: str) -> wave.Wave_write:
+@contextlib.contextmanager
+def opened(path: str, encoding: str) -> Iterator[Callable[[bytes], object]]:
     """Opened before anything is said, so that a path that cannot be written is told at once."""
     try:
-        open(path, "wb").close()  # where this fails, wave.open leaves half an object behind
-        file = wave.open(path, "wb")  # noqa: SIM115
+        file = open(path, "wb")  # noqa: SIM115
     except OSError as exc:
         raise Refused(f"cannot write {path}: {exc.strerror}") from None
-    file.setparams((1, 2, RATE, 0, "NONE", ""))
-    return file
+    with file:
+        if encoding:
+            yield file.write
+            return
+        with wave.open(file, "wb") as wav:
+            wav.setparams((1, 2, RATE, 0, "NONE", ""))
+            yield wav.writeframes
 
 
 async def open_socket(url: str, api_key: str | None) -> ClientConnection:
@@ -328,8 +335,7 @@ async def open_socket(url: str, api_key: str | None) -> ClientConnection:
             body = "it wants a key: pass --api-key or set VOICE_SERVER_API_KEY"
         raise Refused(f"{url} refused ({exc.response.status_code}): {body[:200]}") from None
     except OSError:
-        remedy = "Start the server with: uv run server.py"
-        raise Refused(f"cannot reach {url}: nothing answers there. {remedy}") from None
+        raise Refused(f"cannot reach {url}. Start the server with: uv run server.py") from None
     except websockets.WebSocketException as exc:
         raise Refused(f"{url} is no speech server: {exc}") from None
 
@@ -345,22 +351,24 @@ def checked_url(url: str) -> str:
 async def talk(args: argparse.Namespace) -> int:
     """Run one turn. Returns the exit status: 0 when everything asked for was said."""
     asked = {key: getattr(args, key) for key in ("voice", "backend", "timestamps")}
-    asked["opts"] = dict(map(option, args.opt))
+    if (suffix := os.path.splitext(args.output or "pcm.wav")[1].lower()) not in ENCODINGS:
+        raise Refused(f"{args.output}: expected a name that ends in {', '.join(ENCODINGS)}")
+    asked |= {"opts": dict(map(option, args.opt)), "format": ENCODINGS[suffix]}
     config = {key: value for key, value in asked.items() if value}
     is_piped = args.text is None and has_piped_text()
     text = SAMPLE_TEXT if args.text is None else args.text
     tokens = tokens_of_stdin() if is_piped else tokens_of(text, args.token_delay)
-    listener = Listener()
+    listener = Listener(asked["format"])
     with contextlib.ExitStack() as stack:
         socket = await open_socket(checked_url(args.url), args.api_key)
-        file = stack.enter_context(open_wav(args.output)) if args.output else None
-        if player := make_player(args.play, listener.pcm):
+        write = stack.enter_context(opened(args.output, listener.encoding)) if args.output else None
+        if player := make_player(args.play, listener):
             stack.callback(player.stop)
         turn = Turn(socket, listener)
         await exchange(turn, socket, config, tokens)
         turn.report()
-        if file is not None:
-            file.writeframes(listener.pcm)
+        if write is not None:
+            write(listener.sound)
             print(f"written to   {args.output}")
         if player and not turn.errors:
             await player.finish()

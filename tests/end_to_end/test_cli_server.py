@@ -26,6 +26,7 @@ from tests.end_to_end.cli_process import (
     running_server,
     wait_for,
 )
+from voice_server.audio.decode import Limits, decode
 
 # Several processes each, which a busy machine starts slowly.
 pytestmark = pytest.mark.timeout(400)
@@ -242,6 +243,31 @@ def test_the_demo_writes_what_a_real_server_says(tmp_path: Path) -> None:
     assert "first sound" in done.stdout
     with wave.open(str(path)) as file:
         assert any(file.readframes(file.getnframes()))
+
+
+def test_the_demo_refuses_a_file_in_no_known_format_before_it_starts_a_server(
+    tmp_path: Path,
+) -> None:
+    done = run_cli(tmp_path, "demo", "--output", str(tmp_path / "demo.m4a"), "--no-play")
+    assert done.returncode == 2
+    assert "expected a name that ends in .wav, .mp3, .opus, .ogg, .flac" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_client_writes_the_format_that_its_files_name_says(tmp_path: Path) -> None:
+    text = ("--text", "One two three four five. Six seven eight.", "--token-delay", "0")
+    with running_server(tmp_path) as (_, port):
+        wait_for(lambda: is_ready(port))
+        codecs, seconds = {}, []
+        for ending in ("wav", "mp3", "opus", "ogg", "flac"):
+            path = tmp_path / f"out.{ending}"
+            done = client(port, "--output", str(path), *text)
+            assert done.returncode == 0, done.stderr
+            recording = decode(path, Limits(min_seconds=0.2))
+            codecs[ending] = recording.codec.removesuffix("float")
+            seconds.append(recording.duration)
+    assert codecs == {"wav": "pcm", "mp3": "mp3", "opus": "opus", "ogg": "opus", "flac": "flac"}
+    assert max(seconds) - min(seconds) < 0.2
 
 
 def test_text_without_an_end_is_spoken_at_once_where_no_delay_is_wanted(tmp_path: Path) -> None:

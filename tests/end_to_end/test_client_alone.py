@@ -25,6 +25,7 @@ from websockets.http11 import Request, Response
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "client.py"
+ENDINGS = ".wav, .mp3, .opus, .ogg, .flac"
 Handler = Callable[[ServerConnection, list[dict[str, Any]]], Awaitable[None]]
 
 TONE = struct.pack("<2400h", *(int(9000 * math.sin(i / 9)) for i in range(2400)))  # 100 ms
@@ -135,6 +136,39 @@ def test_a_text_goes_out_as_tokens_and_the_sound_comes_back_as_a_file(tmp_path: 
         assert file.readframes(10_000) == TONE * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [("a.mp3", "mp3"), ("a.OPUS", "opus"), ("a.b.ogg", "opus"), ("a.flac", "flac")],
+)
+def test_a_files_name_says_in_which_format_the_sound_is_asked_for(
+    name: str, encoding: str, tmp_path: Path
+) -> None:
+    server = Scripted(speak_seed)
+    with server.running() as url:
+        path = tmp_path / name
+        done = run_client("--url", url, "--text", "Hi.", "--output", str(path), "--play")
+    assert done.returncode == 0, done.stderr
+    assert server.received[0] == {"format": encoding}
+    assert path.read_bytes() == TONE * 3  # as it came, whatever it is
+    assert f"{encoding} in 3 frames" in done.stdout
+    assert "underruns" not in done.stdout  # nobody has decoded it
+    assert f"not played: {encoding} is for the file alone" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "mp3", ".wav", "a.mp3.part"])
+def test_a_file_in_no_known_format_is_refused_before_anything_is_said(
+    name: str, tmp_path: Path
+) -> None:
+    server = Scripted(speak_seed)
+    path = tmp_path / name
+    with server.running() as url:
+        done = run_client("--url", url, "--text", "Hi.", "--output", str(path))
+    assert done.returncode == 2
+    assert done.stderr == f"error: {path}: expected a name that ends in {ENDINGS}\n"
+    assert not server.headers
+    assert not path.exists()
+
+
 def test_standard_input_is_streamed_as_it_arrives() -> None:
     first_token_before_second = threading.Event()
 
@@ -178,7 +212,10 @@ def test_an_empty_pipe_says_a_sample_and_says_that_it_does() -> None:
 def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     full, missing = tmp_path / "full.wav", tmp_path / "missing" / "x.wav"
     full.symlink_to("/dev/full")
-    reasons = {full: "No space left on device", missing: "No such file or directory"}
+    full_mp3 = tmp_path / "full.mp3"
+    full_mp3.symlink_to("/dev/full")
+    no_space = "No space left on device"
+    reasons = {full: no_space, full_mp3: no_space, missing: "No such file or directory"}
     for path, reason in reasons.items():
         server = Scripted(speak_seed)
         with server.running() as url:
@@ -366,6 +403,28 @@ def test_ctrl_c_interrupts_as_a_listener_would_and_says_what_was_heard() -> None
     assert "interrupted; heard: 'One two'" in out
     assert server.received[-1]["cancel"] is True
     assert 0 < server.received[-1]["played_ms"] <= 5000
+
+
+def test_an_interruption_tells_no_time_of_what_was_not_decoded(tmp_path: Path) -> None:
+    is_speaking = threading.Event()
+
+    async def handler(socket: ServerConnection, received: list[dict[str, Any]]) -> None:
+        await socket.recv()
+        await socket.send(TONE)
+        is_speaking.set()
+        await read_turn(socket, received)
+        spoken = {"played_ms": 80, "text_spoken": "One", "text_remaining": " two."}
+        await socket.send(json.dumps({"type": "cancelled", **spoken}))
+        await socket.wait_closed()
+
+    server = Scripted(handler)
+    with server.running() as url:
+        command = [sys.executable, str(CLIENT), "--url", url, "--output", str(tmp_path / "a.mp3")]
+        with subprocess.Popen([*command, "--text", "One two. " * 400]) as process:
+            assert is_speaking.wait(30)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+    assert server.received[-1] == {"cancel": True}
 
 
 def test_it_explains_every_flag() -> None:

@@ -55,7 +55,7 @@ def test_where_nothing_can_be_played_a_word_says_so(
     monkeypatch.setattr(miniaudio, "PlaybackDevice", fails)
     assert open_player(None) is None
     assert "not played: there is no sound device" in capsys.readouterr().err
-    assert client.make_player(None, bytearray()) is None
+    assert client.make_player(None, client.Listener()) is None
     assert "not played: there is no sound device" in capsys.readouterr().err
     assert open_player(False) is None
     assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from voice_server.cli.console import errors_told, note
+from voice_server.cli.playback import encoding_of
 from voice_server.core.errors import VoiceServerError
 from voice_worker.lifeline import PR_SET_PDEATHSIG
 
@@ -30,14 +31,15 @@ STOP_TIMEOUT = 40.0
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The WAV file.")] = Path(
-        "demo.wav"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .wav, .mp3, .opus or .flac.")
+    ] = Path("demo.wav"),
     text: Annotated[str, typer.Option(help="What the model says.", show_default=False)] = TEXT,
     play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play it.")] = None,
 ) -> None:
     """Start a server, stream a text to it as a language model would, and write what is heard."""
     with errors_told():
+        encoding_of(output)  # what its client would refuse is told before a server starts
         # A folder of its own: the other may belong to a server that runs already.
         with TemporaryDirectory() as data, running_server(Path(data)) as url:
             command = [sys.executable, "client.py", "--url", f"{url}/stream-tokens", "--text", text]

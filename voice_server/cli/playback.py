@@ -84,6 +84,15 @@ class Player:
             wanted = yield part + bytes(wanted * 2 - len(part))
 
 
+def encoding_of(path: Path, named: str = "--output ") -> str | None:
+    """The encoding that a file's ending names; None for a WAV. Raises ConfigError for another."""
+    ending = path.suffix.lower()
+    if ending != ".wav" and ending not in COMPRESSED:
+        endings = ", ".join([".wav", *COMPRESSED])
+        raise ConfigError(f"{named}{path} › expected a name that ends in {endings}")
+    return COMPRESSED.get(ending)
+
+
 class SoundFile:
     """A file, in the format that its ending names: .wav, .mp3, .opus, .flac.
 
@@ -92,20 +101,17 @@ class SoundFile:
     """
 
     def __init__(self, path: Path, *, named: str = "--output ") -> None:
-        ending = path.suffix.lower()
-        if ending != ".wav" and ending not in COMPRESSED:
-            endings = ", ".join([".wav", *COMPRESSED])
-            raise ConfigError(f"{named}{path} › expected a name that ends in {endings}")
+        encoding = encoding_of(path, named)
         self._label = f"{named}{path}"
         self._wave: wave.Wave_write | None = None
         self._encoder: Encoder | None = None
         self._is_begun = False
         with self._writing():
             self._file = open(path, "wb", opener=_open_as_it_is)  # noqa: SIM115
-        if ending != ".wav":
+        if encoding is not None:
             from voice_server.audio.encode import make_encoder
 
-            self._encoder = make_encoder(COMPRESSED[ending], RATE)
+            self._encoder = make_encoder(encoding, RATE)
 
     def write(self, pcm: bytes) -> None:
         with self._writing():
