@@ -7,6 +7,7 @@ variables are set back before every text. They are found by name in the library'
 
 import ctypes as c
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 # Of wavegen.c and klatt.c. Compilers append a number to the names of static locals.
@@ -14,18 +15,24 @@ _VARIABLES = ("Flutter_ix", "cycle_count", "echo_buf", "time_count", "kt_frame")
 # The automatic gain of voices that are louder than the rest; 256 is none.
 _GAIN, _NO_GAIN = "agc", 256
 _SONIC = "sonicSpeedupStream"
+# Of a variant that asks for an intonation of its own; no other voice takes it back.
+_TONE = "option_tone_flags"
 _ANCHOR = "espeak_Initialize"
 _SYMTAB, _OBJECT, _FUNCTION = 2, 1, 2
 
 
 class HiddenState:
-    def __init__(
-        self, lib: c.CDLL, variables: list[tuple[int, int]], gain: int, sonic: int
-    ) -> None:
-        self._lib, self._variables = lib, variables
-        self._gain = c.c_int.from_address(gain)
-        self._sonic = c.c_void_p.from_address(sonic)
+    def __init__(self, lib: c.CDLL, base: int, symbols: Mapping[str, tuple[int, int]]) -> None:
+        self._lib = lib
+        self._variables = [(base + symbols[name][0], symbols[name][1]) for name in _VARIABLES]
+        self._gain = c.c_int.from_address(base + symbols[_GAIN][0])
+        self._tone = c.c_int.from_address(base + symbols[_TONE][0])
+        self._sonic = c.c_void_p.from_address(base + symbols[_SONIC][0])
         self._libc = c.CDLL(None)
+
+    def reset_voice(self) -> None:
+        """Call before each change of the voice."""
+        self._tone.value = 0
 
     def reset(self) -> None:
         """As in a process that has not spoken yet. Call before each text."""
@@ -42,14 +49,10 @@ class HiddenState:
 def find(lib: c.CDLL, path: str) -> HiddenState | None:
     """None when the library is not ELF or is stripped: then texts are not reproducible."""
     symbols = _symbols(Path(path).read_bytes())
-    if not {_ANCHOR, _SONIC, _GAIN} <= symbols.keys():
+    if not {*_VARIABLES, _GAIN, _TONE, _SONIC, _ANCHOR} <= symbols.keys():
         return None
     anchor = c.cast(lib[_ANCHOR], c.c_void_p).value or 0
-    base = anchor - symbols[_ANCHOR][0]
-    found = [(base + at, size) for name, (at, size) in symbols.items() if name in _VARIABLES]
-    if len(found) != len(_VARIABLES):
-        return None
-    return HiddenState(lib, found, base + symbols[_GAIN][0], base + symbols[_SONIC][0])
+    return HiddenState(lib, anchor - symbols[_ANCHOR][0], symbols)
 
 
 def _symbols(image: bytes) -> dict[str, tuple[int, int]]:

@@ -19,6 +19,9 @@ WORD, END = 1, 5  # espeak_EVENT_TYPE
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
 _UTF8, _SSML = 1, 0x10
 _BUFFER_MS = 60
+# Voices whose dictionaries did not come with the library, which then reads memory that is not
+# there; and the voices that read their text: a neighbour's, or one of the same sounds.
+_WITHOUT_DICTIONARY = {b"gmq/fo": b"gmq/is", b"trk/kaa": b"trk/kk", b"art/xex": b"roa/pt"}
 
 
 class _EventId(c.Union):
@@ -53,6 +56,7 @@ class _Voice(c.Structure):
 
 
 _Callback = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int, c.POINTER(_Event))
+_AudioCallback = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, c.c_char_p)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,14 @@ class Library:
         # Kept for ever: the library calls it as long as the process lives.
         self._callback = _Callback(self._receive)
         self._lib.espeak_SetSynthCallback(self._callback)
+        # 1 is no: what SSML's <audio> names stays unread, and what it encloses is spoken.
+        self._refuse_audio = _AudioCallback(lambda _kind, _uri, _base: 1)
+        self._lib.espeak_SetUriCallback(self._refuse_audio)
+        # Once: listing them again would undo what is changed here.
+        self._voices = _entries(self._lib.espeak_ListVoices(None))
+        for voice in self._voices:
+            if neighbour := _WITHOUT_DICTIONARY.get(voice.identifier):
+                voice.identifier = neighbour
 
     @property
     def raw(self) -> c.CDLL:
@@ -113,23 +125,20 @@ class Library:
         return self._hidden is not None
 
     def voices(self) -> list[InstalledVoice]:
-        found, entries = [], self._lib.espeak_ListVoices(None)
-        index = 0
-        while entries[index]:
-            entry = entries[index].contents
-            found.append(
-                InstalledVoice(
-                    entry.identifier.decode(),
-                    entry.name.decode().strip(),
-                    tuple(_languages(entry.languages)),
-                    entry.gender,
-                )
+        return [
+            InstalledVoice(
+                voice.identifier.decode(),
+                voice.name.decode().strip(),
+                tuple(_languages(voice.languages)),
+                voice.gender,
             )
-            index += 1
-        return found
+            for voice in self._voices
+        ]
 
     def set_voice(self, identifier: str) -> bool:
         """False when there is none of that name. Resets nothing else."""
+        if self._hidden is not None:
+            self._hidden.reset_voice()
         return self._lib.espeak_SetVoiceByName(identifier.encode()) == 0
 
     def set_parameter(self, parameter: int, value: int) -> None:
@@ -164,6 +173,14 @@ class Library:
         except BaseException as exc:  # which no C code can pass on
             self._failure = exc
             return 1
+
+
+def _entries(array: "c._Pointer[c._Pointer[_Voice]]") -> list[_Voice]:
+    """Of an array that ends with a null pointer: the library's own structures, not copies."""
+    found = []
+    while array[len(found)]:
+        found.append(array[len(found)].contents)
+    return found
 
 
 def _languages(address: int) -> list[tuple[int, str]]:

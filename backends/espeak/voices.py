@@ -16,9 +16,6 @@ DEFAULT = "en-us"
 _GENDERS = {1: "male", 2: "female"}
 # What cutting a tag from the right would get wrong.
 _SPECIAL = {"zh-hk": "yue", "zh-mo": "yue", "nn": "nb", "iw": "he", "in": "id", "fil": "tl"}
-# Voices whose dictionaries did not come with the library, which then reads memory that is not
-# there; and the voices that read their text: a neighbour's, or one of the same sounds.
-_WITHOUT_DICTIONARY = {"gmq/fo": "gmq/is", "trk/kaa": "trk/kk", "art/xex": "roa/pt"}
 
 
 class Voices:
@@ -74,7 +71,6 @@ class Voices:
         if language is not None:
             base = self._of_language(base, language)
         identifier = self._ids[base].identifier
-        identifier = _WITHOUT_DICTIONARY.get(identifier, identifier)
         return f"{identifier}+{self._variants[variant]}" if variant else identifier
 
     def _of_language(self, speaker: str, language: object) -> str:

@@ -11,7 +11,8 @@ class WordTracker:
 
     Numbers and abbreviations make several events for the same characters; those are one word.
     A word takes the punctuation around it along, but not across white space; in SSML, where that
-    could be markup, it does not.
+    could be markup, it does not. Times never run back, though the library's do where SSML speeds
+    it up beyond what it can speak itself.
     """
 
     def __init__(self, given: str, script: Script, *, ssml: bool, stretch: float) -> None:
@@ -19,23 +20,25 @@ class WordTracker:
         self._scale = stretch / SAMPLE_RATE
         self._open: tuple[int, int, int] | None = None  # start, end in the text; sample
         self._covered = 0  # characters up to here belong to words that are done
+        self._latest = 0  # sample
 
     def take(self, event: Event) -> list[Word]:
         """The words that this event ends."""
         start = self._place(event.position)
+        sample = self._latest = max(event.sample, self._latest)
         if event.type != WORD:
-            return self._close(event.sample, start)
+            return self._close(sample, start)
         end = self._place(event.position + event.length)
         if self._ssml and self._given[start : start + 1] == ";":
             # An entity is announced by its last character.
             start, end = max(self._given.rfind("&", 0, start), self._covered), start + 1
         if self._open is not None and start < self._open[1]:
             return []
-        done = self._close(event.sample, start)
+        done = self._close(sample, start)
         if not self._ssml:
             while start > self._covered and not self._given[start - 1].isspace():
                 start -= 1
-        self._open = (start, max(start, end), event.sample)
+        self._open = (start, max(start, end), sample)
         return done
 
     def _place(self, position: int) -> int:

@@ -242,6 +242,8 @@ VARIANTS = [
     "en-us+whisper",
     "en-us+croak",
     "en-us+aunty",
+    "en-us+sandro",
+    "en-us+shelby",
     "fr+iven",
     "fr",
     "cmn",
@@ -256,6 +258,8 @@ def test_the_same_text_has_the_same_bytes_whatever_was_said_before(espeak, speak
     assert len(first) > 24_000
     assert speak(TEXT, speaker=speaker, seed=99).pcm == first
     speak("Something else, quite different: 1, 2, 3!", speaker=speaker, speed=1.5, pitch=80)
+    # Changes the intonation of every voice after it, unless that is set back.
+    speak("Hello.", speaker="en-us+robosoft2")
     Numbers.last += 1
     stopped = m.Synthesize(Numbers.last, 1, "stop me " * 200, {"speaker": speaker})
     espeak.send(stopped, m.Cancel(stopped.job))
@@ -298,3 +302,26 @@ def test_a_voice_without_a_dictionary_speaks_by_that_of_another(speak, speaker):
     # This text crashed the library in a voice whose dictionary it did not find.
     for _ in range(2):
         assert speak("3 and (so) on... no end", speaker=speaker).done.samples > 24_000
+
+
+@pytest.mark.parametrize("tag", ["voice xml:lang='fo'", "voice name='gmq/fo'", "s xml:lang='kaa'"])
+def test_ssml_finds_no_voice_without_a_dictionary_either(speak, tag):
+    text = f"<speak><{tag}>3 and (so) on... no end</{tag.split()[0]}></speak>"
+    for _ in range(2):
+        assert speak(text, ssml=True).done.samples > 24_000
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "/etc/passwd", "file:///etc/passwd", "x", ""])
+def test_ssml_opens_no_file_and_speaks_what_stands_in_for_it(speak, source):
+    text = f"<speak>Before <audio src='{source}'>instead</audio> and <audio src='{source}'/> on"
+    assert spoken(speak(text, ssml=True), text) == ["Before", "instead", "and", "on"]
+
+
+def test_times_of_words_never_run_back_at_any_rate_in_ssml(speak):
+    text = "<speak><prosody rate='1000%'>El veloz. Uno dos tres!</prosody> <b>Cuatro</b> y cinco."
+    speech = speak(text, speaker="nci", ssml=True)
+    assert spoken(speech, text)[-1] == "cinco"
+    edge = 0
+    for _, _, start, end in speech.words:
+        assert edge <= start <= end
+        edge = end
