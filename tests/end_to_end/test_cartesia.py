@@ -73,9 +73,9 @@ class Socket:
         return len(self.sound[context]) / 2 / RATE
 
 
-def opened(server: Server, **options: Any) -> Any:
+def opened(server: Server, version: str = VERSION, **options: Any) -> Any:
     return connect(
-        f"{server.ws}/tts/websocket?{VERSION}", compression=None, open_timeout=PATIENCE, **options
+        f"{server.ws}/tts/websocket?{version}", compression=None, open_timeout=PATIENCE, **options
     )
 
 
@@ -161,6 +161,16 @@ def test_a_flush_is_answered_behind_its_sound(socket: Socket) -> None:
     assert socket.until("flush_done", "a")["flush_id"] == 3
     socket.until("done", "a")
     assert socket.seconds("a") == pytest.approx(3 * WORD, rel=0.02)
+
+
+def test_flushes_are_counted_from_0_for_clients_that_take_them_for_indices(server: Server) -> None:
+    with opened(server, "cartesia_version=2024-11-13") as connection:
+        socket = Socket(connection)
+        for number in range(2):
+            socket.say("a", "One.", flush=True, **{"continue": True})
+            assert socket.until("chunk", "a")["flush_id"] == number
+            assert socket.until("flush_done", "a")["flush_id"] == number
+    server.wait_quiet()
 
 
 def test_text_is_spoken_after_the_delay_that_is_asked_for(socket: Socket) -> None:

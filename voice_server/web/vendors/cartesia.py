@@ -125,7 +125,9 @@ async def _socket(connection: HTTPConnection) -> CartesiaTranslation:
     service: SpeechService = connection.app.state.speech
     for backend in service.pools:
         await service.info(backend)
-    return CartesiaTranslation(service, request_id(connection.scope))
+    asked = connection.query_params.get("cartesia_version", "")
+    version = connection.headers.get("cartesia-version", asked)
+    return CartesiaTranslation(service, request_id(connection.scope), version)
 
 
 def routes() -> list[BaseRoute]:

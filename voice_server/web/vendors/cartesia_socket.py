@@ -70,13 +70,16 @@ class _Context:
 class CartesiaTranslation(Translation):
     """Contexts by their ids, from their first text to their ``done``."""
 
-    def __init__(self, service: SpeechService, number: str) -> None:
+    def __init__(self, service: SpeechService, number: str, version: str = "") -> None:
+        """``version``: the Cartesia-Version that the client asks for, such as "2025-11-04"."""
         super().__init__()
         self.defaults = replace(DEFAULTS, keep_open=True)
         self.opening = [{"opts": {}}]
         self._service = service
         self._number = number
         self._contexts: dict[str, _Context] = {}
+        # Clients before 3.0 take it for an index into a list of their own.
+        self._first_flush = 0 if "" < version < "2025" else 1
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -205,7 +208,8 @@ class CartesiaTranslation(Translation):
         context.heard += len(pcm) / context.bytes_per_second
         took = round((time.monotonic() - context.began_at) * 1000, 3)
         data = base64.b64encode(pcm).decode()
-        fields = {"done": False, "data": data, "step_time": took, "flush_id": context.flushes + 1}
+        flush_id = context.flushes + self._first_flush
+        fields = {"done": False, "data": data, "step_time": took, "flush_id": flush_id}
         return self._told("chunk", name, 206, fields)
 
     def _end_told(self, name: str, context: _Context) -> list[str]:
@@ -216,8 +220,9 @@ class CartesiaTranslation(Translation):
         return told
 
     def _flush_done(self, name: str, context: _Context) -> str:
+        flush_id = context.flushes + self._first_flush
         context.flushes += 1
-        fields = {"done": False, "flush_done": True, "flush_id": context.flushes}
+        fields = {"done": False, "flush_done": True, "flush_id": flush_id}
         return self._told("flush_done", name, 206, fields)
 
     def _done(self, name: str) -> str:
