@@ -7,6 +7,7 @@ from typing import Any
 
 from voice_server.config.settings import Limits
 from voice_server.core.wire import AudioFormat, Configure
+from voice_server.speech.channel import ChannelClosed
 from voice_server.speech.conversation import _ALL_SAID, Conversation
 
 
@@ -17,6 +18,7 @@ class Channel:
         self._pace = pace  # seconds that each message takes
         self.sent: list[str | bytes] = []
         self.was_told = asyncio.Event()
+        self.was_closed = asyncio.Event()
 
     def listen(self, take: Any) -> None: ...
 
@@ -29,7 +31,8 @@ class Channel:
         self.sent += messages
         self.was_told.set()
 
-    async def close(self, code: int, reason: str) -> None: ...
+    async def close(self, code: int, reason: str) -> None:
+        self.was_closed.set()
 
 
 def test_the_last_socket_that_resumes_gets_everything() -> None:
@@ -47,6 +50,30 @@ def test_the_last_socket_that_resumes_gets_everything() -> None:
         await asyncio.wait(tasks)
         assert [json.loads(message)["type"] for message in last.sent] == ["resumed"]
         assert second.sent == old.sent == []
+
+    asyncio.run(go())
+
+
+def test_who_has_resumed_a_turn_that_is_over_and_says_goodbye_is_not_waited_for_again() -> None:
+    class Leaving(Channel):
+        async def receive(self) -> str:
+            await self.was_closed.wait()
+            raise ChannelClosed(is_clean=True)
+
+    async def go() -> None:
+        kept: list[Conversation] = []
+        service: Any = SimpleNamespace(
+            limits=Limits(send_deadline=0.05), keep=kept.append, forget=lambda _: None
+        )
+        conversation = Conversation(service, "", Configure(), "x")
+        conversation._output.is_resumable = True
+        conversation._output.sound(None, 0, b"xx", AudioFormat())
+        conversation._closing = _ALL_SAID
+        await conversation.run(Channel())
+        assert kept.pop() is conversation
+        conversation._limits = Limits()  # the goodbye is heard, not its deadline
+        await asyncio.wait_for(conversation.resume(Leaving(), 0), 30)
+        assert not kept
 
     asyncio.run(go())
 

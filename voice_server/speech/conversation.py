@@ -110,8 +110,11 @@ class Conversation:
                     for event in events:
                         await self._take(name, event)
                     if self._closing is not None or self._resume is not None:
-                        return
+                        break
                 await asyncio.sleep(0)
+            # All was said, maybe to an earlier socket: how the client leaves is yet to be heard.
+            while self._is_said:
+                await channel.receive()
         except ChannelClosed:
             raise
         except VoiceServerError as exc:
