@@ -301,6 +301,18 @@ class Notes:
         self.closed += 1
         self.gone.append(await receive())
 
+    async def _closes(self, scope: Scope, receive: Any, send: Any) -> None:
+        """At a sign of the test, whatever its client says; and hears how that leaves."""
+        await receive()
+        if scope["query_string"] != b"refused":
+            await send({"type": "websocket.accept"})
+        await until(lambda: "close" in self.served)
+        await send({"type": "websocket.close", "code": 4000, "reason": "enough"})
+        self.closed += 1
+        while (message := await receive())["type"] != "websocket.disconnect":
+            pass
+        self.gone.append(message)
+
     async def _echo(self, scope: Scope, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept", "headers": [(b"x-box", b"yes")]})
@@ -346,6 +358,12 @@ async def respond(
 ) -> None:
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_all(socket: Any, message: str | bytes, count: int) -> None:
+    """The same message, many times."""
+    for _ in range(count):
+        await socket.send(message)
 
 
 async def heard(socket: ClientConnection) -> bytes:

@@ -161,6 +161,46 @@ def test_a_client_that_drops_resumes_through_the_relay(tunnel: Pair) -> None:
     assert agent.sound + later.sound == whole.sound
 
 
+def metric(port: int, name: str) -> float:
+    """A metric of the box, the sum over its labels."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    lines = httpx.get(url, headers=AUTHORISED, timeout=PATIENCE).text.splitlines()
+    parts = [line.rpartition(" ") for line in lines]
+    return sum(float(value) for series, _, value in parts if series.partition("{")[0] == name)
+
+
+def parked(port: int) -> float:
+    """Sessions that are kept for a resume, once nobody is connected."""
+    wait_for(lambda: metric(port, "voice_server_connections") == 0)
+    return metric(port, "voice_server_parked_sessions")
+
+
+@pytest.mark.parametrize("config", [{}, {"framing": "msgpack"}], ids=["raw", "msgpack"])
+def test_a_turn_that_was_heard_to_its_end_is_not_kept(tunnel: Pair, config: dict[str, Any]) -> None:
+    before = parked(tunnel.direct)
+    for _ in range(3):
+        assert said(tunnel.port, **config).received
+        assert parked(tunnel.direct) == before
+
+
+def test_what_was_lost_behind_the_close_can_be_had_again_through_the_relay(tunnel: Pair) -> None:
+    whole, before = said(tunnel.direct), parked(tunnel.direct)
+    ended = metric(tunnel.direct, "voice_server_turns_total")
+    url = f"ws://127.0.0.1:{tunnel.port}/stream-tokens"
+    with talk(url, additional_headers=AUTHORISED, max_queue=1) as agent:
+        # The turn ends, and its close waits unread behind the sound.
+        agent.send(token=STORY, done=True, seed=5)
+        session = agent.until("ready")["session"]
+        wait_for(lambda: metric(tunnel.direct, "voice_server_turns_total") > ended)
+        agent.drop()
+    assert parked(tunnel.direct) == before + 1
+    with talk(url, additional_headers=AUTHORISED) as later:
+        later.send(resume={"session": session, "samples": 0})
+        later.until_closed()
+    assert later.sound == whole.sound
+    assert parked(tunnel.direct) == before
+
+
 def test_a_ticket_opens_one_socket_through_the_relay(tunnel: Pair, http: httpx.Client) -> None:
     ticket = http.post("/tickets").json()["ticket"]
     url = f"ws://127.0.0.1:{tunnel.port}/stream-tokens?ticket={ticket}"

@@ -30,9 +30,11 @@ from tests.tunnelling import (
 )
 from voice_server.cli.relay import tls_of
 from voice_server.config import load_config
-from voice_server.core.errors import ConfigError
+from voice_server.core.errors import ConfigError, Forbidden
 from voice_server.relay.agent import Agent, Dial
 from voice_server.relay.app import Relay
+
+AGENT, BOXES = "voice_server.relay.agent", "voice_server.relay.boxes"
 
 # -- what crosses --------------------------------------------------------------------------------
 
@@ -294,6 +296,43 @@ def test_a_box_with_a_wrong_key_or_name_stays_outside(tmp_path: Path, caplog: An
             await agent.stop()
             caplog.clear()
         assert (await world.http.get("/tell")).status_code == 201
+
+    play(tmp_path, scenario)
+
+
+def test_a_box_and_a_relay_of_different_versions_are_told_so(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: World, notes: Notes) -> None:
+        refused = world.relay._metrics.refused.labels("tunnel_version")
+        with monkeypatch.context() as older:
+            older.setattr(f"{AGENT}.SUBPROTOCOLS", {"voice-tunnel-2.msgpack": "msgpack"})
+            another = Agent(notes, dial(world.port, name="other"))
+            another.start()
+            await until(lambda: "refuses this box" in caplog.text)
+            await another.stop()
+        assert refused._value.get() >= 1
+        [by_relay, by_box] = [
+            next(r.getMessage() for r in caplog.records if r.name == name)
+            for name in (BOXES, AGENT)
+        ]
+        for told in (by_relay, by_box):
+            assert "voice-tunnel-3.msgpack" in told
+            assert "the box voice-tunnel-2.msgpack: run the same version on both" in told
+        assert by_box.endswith("(tunnel_version)")
+        assert (await world.http.get("/tell")).status_code == 201
+
+        caplog.clear()
+        said = "this is for boxes, server.py --relay, that speak voice-tunnel-2.msgpack"
+        monkeypatch.setattr(f"{BOXES}.Lobby._no_box", lambda *_: Forbidden(said))
+        monkeypatch.setattr(f"{BOXES}.SUBPROTOCOLS", {})
+        another = Agent(notes, dial(world.port, name="other"))
+        another.start()
+        await until(lambda: "refuses this box" in caplog.text)
+        await another.stop()
+        assert (
+            "this server voice-tunnel-3.msgpack: upgrade the relay (tunnel_version)" in caplog.text
+        )
 
     play(tmp_path, scenario)
 

@@ -23,6 +23,7 @@ from tests.tunnelling import (
     pattern,
     play,
     relay_config,
+    send_all,
     until,
 )
 from voice_server.core.errors import ConfigError
@@ -141,11 +142,6 @@ def test_empty_messages_wait_in_no_greater_number_than_long_ones(tmp_path: Path)
             socket.transport.abort()
 
     play(tmp_path, scenario)
-
-
-async def send_all(socket: Any, message: str, count: int) -> None:
-    for _ in range(count):
-        await socket.send(message)
 
 
 def code_of(closed: ConnectionClosed) -> int | None:

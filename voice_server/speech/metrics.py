@@ -67,6 +67,11 @@ class Metrics:
         self.connections = Gauge(
             "voice_server_connections", "WebSockets open for speech", registry=registry
         )
+        self.parked = Gauge(
+            "voice_server_parked_sessions",
+            "Sessions whose socket dropped, kept for a resume",
+            registry=registry,
+        )
         self.active = Gauge(
             "voice_server_active_turns", "Turns being spoken", labelnames=backend, registry=registry
         )

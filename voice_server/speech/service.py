@@ -61,6 +61,7 @@ class SpeechService:
         self._turns: set[Turn] = set()
         self._conversations: set[Conversation] = set()
         self.parking = Parking(self.limits.resume_window)
+        self.metrics.parked.set_function(lambda: len(self.parking))
         self._sockets = 0
         self._sweeper: asyncio.Task[None] | None = None
 
