@@ -471,6 +471,13 @@ def test_pages_lead_to_every_voice_and_then_to_nothing(http: httpx.Client) -> No
     assert [voice["id"] for voice in back] == found[1:3]
 
 
+def test_clients_of_the_first_version_are_told_all_voices_in_a_list(http: httpx.Client) -> None:
+    told = http.get("/voices", headers={"Cartesia-Version": "2024-06-10"}).json()
+    assert len(told) > 2
+    assert told[:2] == listed(http, limit=2)["data"]
+    assert {"id", "name", "description", "language", "is_public", "embedding"} <= told[0].keys()
+
+
 def test_a_voice_is_found_by_its_id_and_by_a_search(http: httpx.Client) -> None:
     one = http.get("/voices/high", headers=HEADERS).json()
     assert one["id"] == "high"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from voice_server.control.plane import ControlPlane
@@ -20,6 +21,7 @@ from voice_server.web.uploads import MAX_UPLOAD, read_upload
 from voice_server.web.vendors.operation import CLONING_ERRORS, Body, VendorOperation
 from voice_server.web.voices import every_voice
 
+_UNPAGED: Final = "2024-06-10"  # the Cartesia-Version before there were pages
 _LONG_AGO: Final = "1970-01-01T00:00:00Z"  # of voices that came with an engine
 
 
@@ -62,6 +64,11 @@ class CartesiaVoice(BaseModel):
     is_owner: bool
     access: Literal["private", "public"]
     visibility: Literal["owner", "all"]
+    is_public: bool
+    user_id: str = ""
+    embedding: list[float] = Field(
+        default=[], description="Always empty: older clients ask for it."
+    )
 
 
 class CartesiaVoices(BaseModel):
@@ -72,16 +79,14 @@ class CartesiaVoices(BaseModel):
     has_more: bool
 
 
-class ClonedVoice(CartesiaVoice):
-    """The voice that was made."""
+async def voices(request: Request, query: VoicesQuery) -> CartesiaVoices | Response:
+    """A page of voices. Behind the last one there is nothing: the SDK asks until then.
 
-    user_id: str = ""
-    is_public: bool = False
-
-
-async def voices(request: Request, query: VoicesQuery) -> CartesiaVoices:
-    """A page of voices. Behind the last one there is nothing: the SDK asks until then."""
+    Clients of the first version are answered with a list, for they know no pages.
+    """
     found = _found(request)
+    if request.headers.get("cartesia-version") == _UNPAGED:
+        return JSONResponse([_told(voice).model_dump(mode="json") for voice in found])
     if query.q:
         sought = query.q.casefold()
         found = [v for v in found if sought in f"{v.id}\n{v.name}\n{v.description}".casefold()]
@@ -108,7 +113,7 @@ async def voice(request: Request) -> CartesiaVoice:
     raise _unknown(wanted)
 
 
-async def clone(request: Request, form: CartesiaClip) -> ClonedVoice:
+async def clone(request: Request, form: CartesiaClip) -> CartesiaVoice:
     """Make a voice of a recording."""
     plane: ControlPlane = request.app.state.control
     made = await plane.cloning.clone(
@@ -118,7 +123,7 @@ async def clone(request: Request, form: CartesiaClip) -> ClonedVoice:
         language=form.language or "",
         source="cartesia",
     )
-    return ClonedVoice.model_validate(_told(made.voice).model_dump())
+    return _told(made.voice)
 
 
 def _found(request: Request) -> list[Voice]:
@@ -154,6 +159,7 @@ def _told(voice: Voice) -> CartesiaVoice:
         is_owner=is_ours,
         access="private" if is_ours else "public",
         visibility="owner" if is_ours else "all",
+        is_public=not is_ours,
     )
 
 
@@ -164,7 +170,7 @@ def routes() -> list[BaseRoute]:
     return [
         operation("GET", "/voices", voices, {200: CartesiaVoices}, query=VoicesQuery, errors=[404]),
         operation(
-            *("POST", "/voices/clone", clone, {200: ClonedVoice}),
+            *("POST", "/voices/clone", clone, {200: CartesiaVoice}),
             form=CartesiaClip,
             errors=CLONING_ERRORS,
             max_body=MAX_UPLOAD,
