@@ -12,7 +12,7 @@ Pure: lists of integers, no tensors. A turn is spoken in pieces; most turns are 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 from .options import TurnOptions
@@ -114,20 +114,23 @@ class Job:
         """How a piece can begin with the text there is; None: wait for more.
 
         A prompt that ends in speech (a clone's reference, the turn's own last sentence) has a
-        bridge: frames that each swallow a token before the first sound.
+        bridge: frames that each swallow a token before the first sound. A sentence that does not
+        fill it is spoken by itself, also where more text is there already: what a seed says must
+        not depend on when the text came.
         """
         available = len(self.tokens) - self.start
         if available <= 0:
             return None
-        if self.is_text_over or not bridge or lead + available > bridge:
-            return Start(None, with_bridge=bool(bridge))
-        if is_bridge_optional:
+        if not bridge:
             return Start(None, with_bridge=False)
-        # Too little text for the bridge, but a whole sentence: speak it by itself, now.
-        end = self.sentence_ends[-1] if self.sentence_ends else 0
-        if end - self.start >= MIN_SENTENCE_TOKENS:
-            return Start(end, with_bridge=True)
-        return None
+        swallowed = bridge - lead
+        first = bisect_left(self.sentence_ends, self.start + MIN_SENTENCE_TOKENS)
+        ends = self.sentence_ends[first : first + 1]
+        if ends and ends[0] - self.start <= swallowed and not is_bridge_optional:
+            return Start(ends[0], with_bridge=True)
+        if self.is_text_over or available > swallowed:
+            return Start(None, with_bridge=True)
+        return Start(None, with_bridge=False) if is_bridge_optional else None
 
     def begin(self, start: Start, bridge: int, lead: tuple[int, ...], prompt_length: int) -> None:
         self.is_speaking = True

@@ -132,8 +132,10 @@ class TextFeed:
 
 
 def _held_back(parts: list[str]) -> int:
-    """How many pre-tokens at the end may still be regrouped by what follows."""
-    held = min(1, len(parts))
+    """How many pre-tokens at the end may still be regrouped by what follows, or by it end a
+    sentence.
+    """
+    held = min(2 if parts[-1:] and parts[-1] in _FULL_WIDTH else 1, len(parts))
     while held < len(parts):
         first, before = parts[-held], parts[-held - 1]
         is_loose = first.isspace() and before[-1:].isspace()

@@ -106,6 +106,17 @@ def test_a_whole_sentence_is_spoken_by_itself_when_the_bridge_wants_more():
     assert job.token_at(0) == 5
 
 
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 30), st.integers(0, 60))
+def test_a_bridge_begins_the_same_piece_whenever_its_text_came(sizes, bridge, early):
+    numbers = iter(range(1000))
+    words = [f"{next(numbers)}{'.' * (at + 1 == n)}" for n in sizes for at in range(n)]
+    whole, late = job_of(" ".join(words)), job_of(" ".join(words[:early]))
+    whole.finish_text()
+    start = late.next_start(bridge, 0, is_bridge_optional=False)
+    if start is not None:
+        assert start == whole.next_start(bridge, 0, is_bridge_optional=False)
+
+
 def test_a_bridge_that_is_not_needed_is_left_out_when_text_is_short():
     job = job_of("1 2")
     assert job.next_start(9, 0, is_bridge_optional=True) == Start(None, with_bridge=False)

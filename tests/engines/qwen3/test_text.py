@@ -51,10 +51,18 @@ def cut_texts(draw):
 @example(("q\u0323\u0301 x", list("q\u0323\u0301 x")))
 def test_tokens_do_not_depend_on_how_the_text_was_cut(encoder, case):
     text, chunks = case
-    feed = TextFeed(encoder)
-    tokens = [t for chunk in chunks for piece in feed.feed(chunk) for t in piece.tokens]
-    tokens += [t for piece in feed.finish() for t in piece.tokens]
+    tokens, ends = read(encoder, chunks)
     assert tokens == encoder.tokens(encoder.normalise(text).lstrip())
+    assert ends == read(encoder, [text])[1]
+
+
+def read(encoder, chunks):
+    """The tokens of a text cut into ``chunks``, and how many there are at each sentence's end."""
+    feed, tokens, ends = TextFeed(encoder), [], []
+    for piece in [*(piece for chunk in chunks for piece in feed.feed(chunk)), *feed.finish()]:
+        tokens += piece.tokens
+        ends += [len(tokens)] * piece.ends_sentence
+    return tokens, ends
 
 
 @settings(max_examples=100, deadline=None)
@@ -105,10 +113,9 @@ unspaced = st.lists(
 @given(unspaced, st.lists(st.integers(0, 60), max_size=12))
 def test_a_clause_is_let_go_while_it_is_written_and_its_tokens_stay(clauses, text, marks):
     edges = [0, *sorted(min(mark, len(text)) for mark in marks), len(text)]
-    feed = TextFeed(clauses)
-    tokens = [t for a, b in pairwise(edges) for p in feed.feed(text[a:b]) for t in p.tokens]
-    tokens += [t for piece in feed.finish() for t in piece.tokens]
+    tokens, ends = read(clauses, [text[a:b] for a, b in pairwise(edges)])
     assert tokens == clauses.tokens(clauses.normalise(text).lstrip())
+    assert ends == read(clauses, [text])[1]
 
 
 def test_a_clause_without_spaces_is_spoken_before_it_ends(clauses):

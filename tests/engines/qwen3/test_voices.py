@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import soundfile
 import torch
-from driving import Request, engine_of, speak
+from driving import Request, engine_of, speak, speak_all
 from qwen3_engine.voices import FORMAT, References
 from safetensors import safe_open
 from test_parity import recording
@@ -127,6 +129,21 @@ def test_two_turns_of_a_clone_compute_its_prompt_once(packages, tmp_path, monkey
     monkeypatch.setattr(engine.parts.prompts, "_compute", lambda _: pytest.fail("made again"))
     assert engine.prepare(voice) is prompt
     assert speak(engine, Request("the quick", voice, {"temperature": 0})).samples.size
+
+
+def test_a_clone_with_its_transcript_says_the_same_whenever_its_text_comes(packages, tmp_path):
+    """Else a turn whose worker died would go on elsewhere in another speech."""
+    recording(tmp_path / "a.wav", seconds=2.4)
+    voice = Voice(samples=(Sample(tmp_path / "a.wav", "hello world"),))
+    text = "The quick fox jumps over it. And then hello. Hello world of speech"
+    request = Request(text, voice, {"temperature": 0.5}, seed=2)
+    engine = engine_of(packages["base"], slots=1, frames_per_token=1.0)
+    whole = speak(engine, request)
+    assert len(whole.pieces) > 1
+    for number in range(3):
+        (late,) = speak_all(engine, [request], random.Random(number))
+        assert late.pieces == whole.pieces
+        assert np.array_equal(late.samples, whole.samples)
 
 
 def test_prompts_that_were_not_used_for_long_are_forgotten(packages):
