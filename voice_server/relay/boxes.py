@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKES = 64
 _REFUSAL_CLOSE = 1008
+_MAX_TOLD = 1_000
 _RETRY_AFTER = 3.0
 # Well below what the box takes: it learns a little later than we that a stream is over.
 _MAX_STREAMS = MAX_STREAMS * 3 // 4
@@ -177,6 +178,7 @@ class Lobby:
     ) -> None:
         self._boxes, self._keys, self._guard = boxes, keys, guard
         self._waiting = 0
+        self._told: set[str] = set()  # addresses of boxes of another version
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offered = [name for name in scope.get("subprotocols") or () if name in SUBPROTOCOLS]
@@ -223,7 +225,10 @@ class Lobby:
             code="tunnel_version",
         )
         self._guard.refused(error.code)
-        logger.warning("a box at %s was refused: %s", scope.get("client"), error)
+        # Once for each address: it knocks every few seconds, and who it is nobody knows yet.
+        if (address := address_of(scope)) not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(address)
+            logger.warning("a box at %s was refused: %s", address, error)
         return error
 
     async def _shake(self, wire: Wire, subprotocol: str) -> tuple[Box, Endpoint, Link, int]:
