@@ -86,6 +86,25 @@ def test_a_bad_package_among_others_is_named_and_costs_none_of_them(tmp_path: Pa
         assert "b.voicepkg.zip › " in problem or "none.zip › " in problem
 
 
+def test_a_voice_that_cannot_be_packed_is_named_and_costs_no_other_its_export(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "me.wav").write_bytes(wav())
+    for name in ("a", "b", "c"):
+        said(tmp_path, "voices", "clone", name, str(tmp_path / "me.wav"))
+    for recording in (tmp_path / "data" / "voices" / "b").glob("*.wav"):
+        os.truncate(recording, 129 * 2**20)
+    out = tmp_path / "out"
+    done = run_cli(tmp_path, "voices", "export", "--output", str(out))
+    assert done.returncode == 1
+    assert sorted(Path(line).name[0] for line in done.stdout.split()) == ["a", "c"]
+    [problem] = done.stderr.splitlines()
+    assert problem.startswith("error: b › a voice package has at most 128 MB")
+    assert sorted(path.name[0] for path in out.iterdir()) == ["a", "c"]
+    [problem] = said(tmp_path, "voices", "export", "b", "--output", str(out), status=2)
+    assert "at most 128 MB" in problem
+
+
 def test_a_recording_may_come_through_a_pipe_and_a_bad_folder_is_told(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)

@@ -94,6 +94,19 @@ def test_a_package_that_is_too_large_is_told_what_to_do_about_a_voice(server: Se
         assert "delete some of the voice's samples" in answer["detail"]
 
 
+def test_a_voice_with_more_recordings_than_a_package_takes_is_not_exported(server: Server) -> None:
+    (server.folder / "me.wav").write_bytes(wav(3))
+    form = ("-F", "file=@me.wav", "-F", "name=Many")
+    voice_id = server.json("-X", "POST", server.url("/api/v1/tts/clone"), *form)["voice_id"]
+    more = server.url(f"/profiles/{voice_id}/samples")
+    for _ in range(24):
+        server.json("-X", "POST", more, "-F", "file=@me.wav", "-F", "reference_text=Hi.")
+    answer = server.json(server.url(f"/api/v1/tts/voices/{voice_id}/package"), status=413)
+    assert answer["code"] == "package_too_large"
+    assert "at most 24 recordings" in answer["detail"]
+    server.json("-X", "DELETE", server.url(f"/profiles/{voice_id}"))
+
+
 @pytest.mark.parametrize("path", ["/profiles", "/projects"])
 def test_an_empty_name_is_told_of_whatever_it_is_the_name(server: Server, path: str) -> None:
     named = ("-X", "POST", server.url(path), "-H", "Content-Type: application/json")

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -20,11 +21,11 @@ import pytest
 from tests.recordings import container, tone, wav
 from tests.unit.test_manifest import DOCUMENTED, HOSTILE, zipped
 from voice_server.audio.encode import encode_whole
-from voice_server.control.cloning import Cloning
+from voice_server.control.cloning import Cloning, new_id
 from voice_server.control.packages import Packages
 from voice_server.control.signing import Signer
 from voice_server.core.errors import Conflict, Forbidden, RequestError, TooLarge, UnknownVoice
-from voice_server.core.manifest import read_package
+from voice_server.core.manifest import MAX_PACKAGE_BYTES, MAX_SAMPLES, read_package
 from voice_server.core.voices import Voice
 from voice_server.storage.catalogue import Catalogue
 from voice_worker.backend import BackendInfo
@@ -63,6 +64,36 @@ async def maya(catalogue: Catalogue, samples: int = 2) -> Voice:
         sample, _, _ = await Cloning(catalogue).sample(wav(3, pitch=180 + i), f"Text {i}.")
         await catalogue.add_sample(made.voice.id, sample)
     return catalogue.get(made.voice.id)
+
+
+async def test_what_no_server_would_take_is_not_exported_and_the_rest_is(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a") as (catalogue, packages):
+        voice = await maya(catalogue)
+        await Cloning(catalogue).clone(wav(3), name="Zoe")
+        sample, _, _ = await Cloning(catalogue).sample(wav(3), "Again.")
+        for _ in range(MAX_SAMPLES - len(voice.samples)):
+            await catalogue.add_sample(voice.id, dataclasses.replace(sample, id=new_id()))
+        most = await packages.pack(voice.id)
+        async with opened(tmp_path / "b") as (_, others):
+            assert len((await others.unpack(most)).voice.samples) == MAX_SAMPLES
+        await catalogue.add_sample(voice.id, dataclasses.replace(sample, id=new_id()))
+        with pytest.raises(TooLarge, match=r"at most 24 recordings.*delete some") as many:
+            await packages.pack(voice.id)
+        assert many.value.code == "package_too_large"
+        with pytest.raises(TooLarge):
+            await packages.pack_all(tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["zoe.voicepkg.zip"]
+
+
+async def test_a_voice_of_more_bytes_than_a_package_may_have_is_not_even_read(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (catalogue, packages):
+        voice = await maya(catalogue)
+        os.truncate(voice.samples[0].path, MAX_PACKAGE_BYTES)  # the other one is too much, then
+        with pytest.raises(TooLarge, match=r"at most 128 MB.*delete some") as large:
+            await packages.pack(voice.id)
+        assert large.value.code == "package_too_large"
 
 
 async def test_a_recording_too_short_for_every_backend_never_becomes_a_voice(

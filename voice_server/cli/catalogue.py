@@ -76,29 +76,40 @@ def export(
         Path, typer.Option("--output", "-o", help="Folder for the packages.")
     ] = Path(),
 ) -> None:
-    """Write voices as packages, NAME.voicepkg.zip."""
+    """Write voices as packages, NAME.voicepkg.zip.
+
+    Of several, what cannot be packed is told, and the rest is.
+    """
     with errors_told():
-        from voice_server.core.errors import ConfigError
+        from voice_server.core.errors import ConfigError, VoiceServerError
         from voice_server.core.manifest import SUFFIX
         from voice_server.storage.atomic import write_atomic
 
-        async def exported(catalogue: Catalogue, packages: Packages) -> list[Path]:
+        async def exported(catalogue: Catalogue, packages: Packages) -> int:
             wanted = [_found(catalogue, name) for name in voices or ()] or list(catalogue.voices())
-            paths = []
+            refused = 0
             try:
                 await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
                 for voice in wanted:
                     path = output / f"{voice.id}{SUFFIX}"
-                    await asyncio.to_thread(write_atomic, path, await packages.pack(voice.id))
-                    paths.append(path)
+                    try:
+                        package = await packages.pack(voice.id)
+                    except VoiceServerError as exc:
+                        if len(wanted) == 1:
+                            raise
+                        refused += 1
+                        tell_error(f"{voice.id} › {exc}")
+                        continue
+                    await asyncio.to_thread(write_atomic, path, package)
+                    typer.echo(str(path))
             except OSError as exc:
                 raise ConfigError(
                     f"--output {output} › cannot be written: {exc.strerror}"
                 ) from None
-            return paths
+            return refused
 
-        for path in _run(exported):
-            typer.echo(str(path))
+        if _run(exported):
+            raise typer.Exit(1)
 
 
 @commands.command("import")

@@ -20,6 +20,7 @@ from voice_server.control.signing import Signer, check_signature
 from voice_server.core.errors import Conflict, RequestError, TooLarge
 from voice_server.core.manifest import (
     MAX_PACKAGE_BYTES,
+    MAX_SAMPLES,
     SUFFIX,
     PackagedSample,
     meta_json,
@@ -60,7 +61,9 @@ class Packages:
         self._trusted = trusted
 
     async def pack(self, voice_id: str) -> bytes:
-        """The package of a voice. Raises UnknownVoice, Conflict for a built-in one."""
+        """The package of a voice. Raises UnknownVoice, Conflict for a built-in one, TooLarge for
+        one that nobody could import.
+        """
         while True:
             voice = self.catalogue.get(voice_id)
             try:
@@ -111,11 +114,19 @@ class Packages:
         return Imported(stored, True)
 
     async def pack_all(self, folder: Path) -> list[Path]:
-        """Write the package of every voice into ``folder``, each whole or not at all."""
-        return [
-            await asyncio.to_thread(self._pack_into, folder, voice)
-            for voice in list(self.catalogue.voices())
-        ]
+        """Write the package of every voice into ``folder``, each whole or not at all.
+
+        Raises the first that ``pack`` raised, when those that can be packed are written.
+        """
+        paths, errors = [], []
+        for voice in list(self.catalogue.voices()):
+            try:
+                paths.append(await asyncio.to_thread(self._pack_into, folder, voice))
+            except RequestError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+        return paths
 
     def digest(self, voice: Voice) -> str:
         """SHA-256 of what the package's meta.json would say: equal means nothing to sync."""
@@ -124,8 +135,14 @@ class Packages:
         return hashed.hexdigest()
 
     def _pack(self, voice: Voice) -> bytes:
+        if len(voice.samples) > MAX_SAMPLES:
+            raise _too_much(f"{MAX_SAMPLES} recordings")
+        files = [Path(sample.path) for sample in voice.samples]
         try:
-            wavs = [Path(sample.path).read_bytes() for sample in voice.samples]
+            # Looked at before they are read: they may be more than memory holds, too.
+            if sum(file.stat().st_size for file in files) > MAX_PACKAGE_BYTES:
+                raise package_too_large()
+            wavs = [file.read_bytes() for file in files]
         except OSError as exc:
             raise Conflict(
                 f"voice {voice.id!r} lost a recording ({exc.strerror}); restore its files, "
@@ -133,7 +150,10 @@ class Packages:
                 code="file_missing",
             ) from exc
         signature = self._signer.sign(meta_json(voice, wavs)) if self._signer else None
-        return write_package(voice, wavs, signature)
+        data = write_package(voice, wavs, signature)
+        if len(data) > MAX_PACKAGE_BYTES:
+            raise package_too_large()
+        return data
 
     def _pack_into(self, folder: Path, voice: Voice) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,10 +174,14 @@ class Packages:
 
 def package_too_large(limit: int = MAX_PACKAGE_BYTES) -> TooLarge:
     """What is said of a package of more than ``limit`` bytes."""
+    return _too_much(f"{limit // 2**20} MB")
+
+
+def _too_much(most: str) -> TooLarge:
     return TooLarge(
-        f"a voice package has at most {limit // 2**20} MB, and no setting changes that; delete "
-        "some of the voice's samples where it was made (DELETE /profiles/samples/ID) and export "
-        "it again: a minute of speech is enough",
+        f"a voice package has at most {most}, and no setting changes that; delete some of the "
+        "voice's samples where it was made (DELETE /profiles/samples/ID) and export it again: a "
+        "minute of speech is enough",
         code="package_too_large",
     )
 

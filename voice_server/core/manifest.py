@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".voicepkg.zip"
 MAX_PACKAGE_BYTES = 128 * 1024 * 1024
 _MAX_TEXT = 20_000
-_MAX_SAMPLES = 24
+MAX_SAMPLES = 24
 
 ALLOWED_NAMES = re.compile(
     r"meta\.json|ref\.wav|ref_transcript\.txt|signature\.json|samples/|samples/[a-z0-9_-]{1,40}\.wav"
@@ -188,8 +188,8 @@ def _samples(
 ) -> tuple[PackagedSample, ...]:
     names = [name for name in ("ref.wav",) if name in contents]
     names += sorted(name for name in contents if name.startswith("samples/"))
-    if len(names) > _MAX_SAMPLES:
-        raise _bad("samples/", "", f"at most {_MAX_SAMPLES} samples, not {len(names)}")
+    if len(names) > MAX_SAMPLES:
+        raise _bad("samples/", "", f"at most {MAX_SAMPLES} samples, not {len(names)}")
     for name, digest in own.table("sha256").items():
         if name not in contents:
             raise _bad(str(name)[:80], "", "the file is missing, though meta.json lists it")

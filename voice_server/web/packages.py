@@ -358,7 +358,7 @@ def routes() -> list[BaseRoute]:
         ),
         Operation("POST", f"{voices}/sync", sync, tag=tag, answers={200: Synced}),
         Operation(
-            "GET", f"{one}/package", export, tag=tag, answers={200: package}, errors=[404, 409]
+            "GET", f"{one}/package", export, tag=tag, answers={200: package}, errors=[404, 409, 413]
         ),
         Operation("GET", one, get_voice, tag=tag, answers={200: Described}, errors=[404]),
         Operation(
