@@ -187,7 +187,15 @@ def test_two_first_messages_are_refused() -> None:
     for talk, name in ((stream(), None), (multi(), "a")):
         hear(talk, text=" ", voice_settings={}, context_id=name)
         with pytest.raises(RequestError, match="voice_settings"):
-            hear(talk, text=" ", voice_settings={}, context_id=name)
+            hear(talk, text=" ", voice_settings={"speed": 1.1}, context_id=name)
+
+
+def test_a_client_may_say_its_settings_again_with_every_text() -> None:
+    for talk, name in ((stream(), None), (multi(), "a")):
+        hear(talk, text=" ", voice_settings={"speed": 1.1}, context_id=name)
+        for settings in ({"speed": 1.1, "stability": 0.5}, None):
+            said = hear(talk, text="Again. ", voice_settings=settings, context_id=name)
+            assert said[-1]["token"] == "Again. "
 
 
 def test_text_for_a_context_that_was_closed_is_refused_until_it_is_final() -> None:

@@ -52,11 +52,17 @@ class Message(Body):
     close_context: bool | None = None
     close_socket: bool | None = None
 
+    @property
+    def speed(self) -> float:
+        """How fast, where 1 is as always."""
+        return (self.voice_settings and self.voice_settings.speed) or 1.0
+
 
 @dataclass(slots=True)
 class _Context:
     """One turn, and what is told of its words with the sound that comes next."""
 
+    speed: float
     has_text: bool = False
     is_flushed: bool = False  # by the client's own word, since its last text
     is_closed: bool = False
@@ -64,6 +70,13 @@ class _Context:
     alignment: Alignment = field(default_factory=Alignment)
     characters: list[Character] = field(default_factory=list)
     told: int = 0  # milliseconds at which the last alignment ended
+
+    def check(self, message: Message) -> None:
+        """Raises ProtocolMistake where it asks for another voice than the first message did."""
+        if message.voice_settings is not None and message.speed != self.speed:
+            raise ProtocolMistake(
+                "voice_settings › the first message decides; later ones repeat it or have none"
+            )
 
 
 class StreamInput(Translation):
@@ -78,11 +91,10 @@ class StreamInput(Translation):
 
     def incoming(self, raw: str) -> Sequence[Ours]:
         message = check(Message, json_object(raw))
-        asked = [] if self._is_open else [{"opts": self._options(message.voice_settings)}]
-        if self._is_open and message.voice_settings is not None:
-            raise ProtocolMistake("voice_settings › only the first message of a socket has them")
+        asked = [] if self._is_open else [{"opts": self._options(message.speed)}]
         self._is_open = True
-        turn = self._contexts.setdefault("", _Context())
+        turn = self._contexts.setdefault("", _Context(message.speed))
+        turn.check(message)
         if turn.is_closed:
             raise ProtocolMistake("text › the empty text ended this socket; open another")
         if message.text == "":
@@ -97,9 +109,8 @@ class StreamInput(Translation):
         self.is_over = True
         return []
 
-    def _options(self, settings: VoiceSettings | None) -> dict[str, Any]:
-        speed = settings.speed if settings else None
-        return {**self.defaults.opts, **({"speed": speed} if speed not in (None, 1.0) else {})}
+    def _options(self, speed: float) -> dict[str, Any]:
+        return {**self.defaults.opts, **({"speed": speed} if speed != 1.0 else {})}
 
     def _text(self, context: _Context, message: Message) -> Sequence[Ours]:
         """The text of a message: a first one that is blank opens, and says nothing."""
@@ -189,10 +200,7 @@ class MultiStreamInput(StreamInput):
         elif context is None and message.text:
             asked += self._open(name, message)
         elif context is not None:
-            if message.voice_settings is not None:
-                raise ProtocolMistake(
-                    "voice_settings › only the first message of a context has them"
-                )
+            context.check(message)
             if context.is_closed:
                 raise ProtocolMistake(f"context_id › {name[:80]!r} was closed; open another")
             asked += [{**each, "context": name} for each in self._text(context, message)]
@@ -207,8 +215,8 @@ class MultiStreamInput(StreamInput):
                 "them first, or open another socket",
                 code="too_many_contexts",
             )
-        context = self._contexts[name] = _Context()
-        opts = self._options(message.voice_settings)
+        context = self._contexts[name] = _Context(message.speed)
+        opts = self._options(message.speed)
         asked = [{"keep_open": False, "opts": opts}, *self._text(context, message)]
         return [{**each, "context": name} for each in asked]
 
