@@ -206,3 +206,15 @@ def test_instructions_describe_the_voice_or_add_to_its_description(packages):
     assert codes(None, instructions="a deep voice Shout!") == shouted
     assert codes("a deep voice") != shouted
     assert engine.prepare(Voice(design="a high voice")) is not engine.prepare(Voice())
+
+
+def test_a_model_of_0_6b_leaves_instructions_out_as_the_package_does(packages, monkeypatch):
+    wrapper = packages["custom_voice"]
+    for size, is_taken in (("1b7", True), ("0b6", False)):
+        monkeypatch.setattr(wrapper.model.config, "tts_model_size", size)
+        engine = engine_of(wrapper, slots=1)
+        assert engine.voices.takes_instructions == is_taken
+        request = Request("the quick", Voice(speaker="ryan"), {"temperature": 0})
+        plain = speak(engine, request).frames
+        request.params["instructions"] = "Shout!"
+        assert (speak(engine, request).frames != plain) == is_taken
