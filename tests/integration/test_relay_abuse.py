@@ -27,7 +27,7 @@ from tests.tunnelling import (
     until,
 )
 from voice_server.core.errors import ConfigError
-from voice_server.core.tunnel import Link
+from voice_server.core.tunnel import MAX_FRAME, Link
 from voice_server.core.tunnel.handshake import NONE, BoxHandshake
 from voice_server.relay import sync
 from voice_server.relay.agent import Agent
@@ -173,6 +173,15 @@ def test_what_a_client_sends_in_pieces_or_wrongly_is_judged_as_ever(tmp_path: Pa
             with pytest.raises(ConnectionClosed) as closed:
                 await socket.recv()
         assert code_of(closed.value) == 1002
+        async with world.socket("/echo") as socket:
+            # Longer than a relay takes of anybody.
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.send("x" * (MAX_FRAME + 1))
+                await socket.recv()
+        assert code_of(closed.value) == 1009
+        await until(lambda: len(notes.gone) == 4)
+        assert [left["code"] for left in notes.gone] == [1007, 1002, 1002, 1009]
+        await until(lambda: not world.relay.boxes["home"].streams)
         assert (await world.http.get("/tell")).status_code == 201
         assert world.wire.connections == 1
 
