@@ -22,6 +22,8 @@ from voice_server.core.errors import (
     VoiceServerError,
     WorkerDied,
 )
+from voice_server.core.voices import Voice, VoiceIndex, resolve
+from voice_worker.backend import BackendInfo
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,18 @@ def test_an_option_is_json_where_it_is_json_and_text_otherwise(
     name, value = parse_option(text)
     assert (name, value) == expected
     assert type(value) is type(expected[1])
+
+
+def test_an_empty_voice_is_remedied_by_a_command_where_one_types(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    voices = VoiceIndex([Voice("new", "One; two", "cloned")])
+    with pytest.raises(typer.Exit), errors_told():
+        resolve("One; two", "tone", BackendInfo(sample_rate=24_000), voices)
+    problem = capsys.readouterr().err
+    assert "voice 'One; two' has no recording yet; delete it" in problem
+    assert "`cli.py voices clone NAME FILE`" in problem
+    assert "POST" not in problem
 
 
 @pytest.mark.parametrize("text", ["speed", "=1", ""])

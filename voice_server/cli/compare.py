@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voice_server.cli.console import errors_told, parse_option, print_table, progress, tell_error
+from voice_server.cli.console import (
+    errors_told,
+    parse_option,
+    print_table,
+    progress,
+    tell_error,
+    told,
+)
 
 if TYPE_CHECKING:
     from voice_server.cli.comparison import Take
@@ -95,7 +102,7 @@ def _take(name: str, config: Config, text: str, asked: Configure) -> Take:
         with progress(f"{name} speaks"):
             return asyncio.run(_speak(name, config, text, asked))
     except VoiceServerError as exc:
-        return Take(name, asked.voice or "", error=str(exc))
+        return Take(name, asked.voice or "", error=told(exc))
 
 
 async def _speak(name: str, config: Config, text: str, asked: Configure) -> Take:

@@ -36,7 +36,19 @@ def warn(text: str) -> None:
 
 
 def tell_error(error: VoiceServerError | str) -> None:
-    typer.echo(typer.style("error: ", fg="red", bold=True) + str(error), err=True)
+    text = error if isinstance(error, str) else told(error)
+    typer.echo(typer.style("error: ", fg="red", bold=True) + text, err=True)
+
+
+def told(error: VoiceServerError) -> str:
+    """The error's message, with a remedy for who types where it names one for who programs."""
+    if error.code != "voice_is_empty":
+        return str(error)
+    what, _, _ = str(error).rpartition("; ")
+    return (
+        f"{what}; delete it with `cli.py voices delete VOICE`, and make it anew from a recording "
+        "with `cli.py voices clone NAME FILE`"
+    )
 
 
 @contextlib.contextmanager
@@ -48,7 +60,7 @@ def errors_told() -> Iterator[None]:
     try:
         yield
     except VoiceServerError as exc:
-        for line in str(exc).splitlines():
+        for line in told(exc).splitlines():
             tell_error(line)
         is_wrong = isinstance(exc, RequestError | ConfigError)
         raise typer.Exit(2 if is_wrong else 1) from None
