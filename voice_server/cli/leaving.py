@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from voice_server.config import Limits
+from voice_server.web.http import BoundedHttp
 from voice_server.web.socket import BoundedWebSocket
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         log_config=None,
         access_log=logger.isEnabledFor(logging.DEBUG),
         server_header=False,
+        http=BoundedHttp,
         ws=BoundedWebSocket,
         # What is a little too long must still reach the application, to be answered.
         ws_max_size=4 * limits.max_message_bytes,
