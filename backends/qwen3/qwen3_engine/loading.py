@@ -250,9 +250,12 @@ def _check_weights(model: Any, directory: Path, prefixes: tuple[str, ...]) -> No
     finite = torch.stack([pair.float() for pair in ends.values()]).isfinite().all(1)
     for name, is_finite in zip(ends, finite.tolist(), strict=True):
         if not is_finite:
+            dtype = weights[name].dtype
+            # It ends at 65,504, far below what a published checkpoint may hold.
+            wider = ", or set option 'dtype' to bfloat16" if dtype == torch.float16 else ""
             raise _incomplete(
-                f"{name} in {directory} holds NaN or infinity as {str(weights[name].dtype)[6:]}; "
-                "fetch its weights again, or set option 'dtype' to one that is not float16"
+                f"{name} in {directory} holds NaN or infinity as {str(dtype)[6:]}; fetch its "
+                f"weights again{wider}"
             )
 
 

@@ -143,7 +143,7 @@ def test_weights_that_a_dtype_cannot_hold_are_named_with_another_dtype(copy):
     assert load(copy).slots == 4
     with refused("model_incomplete") as failure:
         load(copy, dtype="float16")
-    assert "set option 'dtype' to one that is not float16" in str(failure.value)
+    assert "set option 'dtype' to bfloat16" in str(failure.value)
 
 
 @pytest.mark.parametrize(
