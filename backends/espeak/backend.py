@@ -42,7 +42,7 @@ class Espeak(CallbackBackend):
     def speak(self, job: Segment, sink: Sink) -> None:
         wanted = parse(job.params)
         identifier = self.voices.identifier(job.voice.speaker, job.params.get("language"))
-        script = Script(job.text, ssml=wanted.ssml)
+        script = Script(job.text, identifier, ssml=wanted.ssml)
         tracker = WordTracker(job.text, script, ssml=wanted.ssml, stretch=wanted.stretch)
         tempo = Tempo(self.library, 1.0 / wanted.stretch) if wanted.stretch != 1.0 else None
 

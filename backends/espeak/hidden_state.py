@@ -17,6 +17,9 @@ _GAIN, _NO_GAIN = "agc", 256
 _SONIC = "sonicSpeedupStream"
 # Of a variant that asks for an intonation of its own; no other voice takes it back.
 _TONE = "option_tone_flags"
+# The voice that was set last, and where its pitch and the range of that are in it; 4096 is 1 Hz.
+_VOICE, _PITCH_AT, _RANGE_AT = "voicedata", 64, 68
+_LOWEST = 25 << 12  # the library's own limit, which it forgets where a pitch begins
 _ANCHOR = "espeak_Initialize"
 _SYMTAB, _OBJECT, _FUNCTION = 2, 1, 2
 
@@ -28,7 +31,18 @@ class HiddenState:
         self._gain = c.c_int.from_address(base + symbols[_GAIN][0])
         self._tone = c.c_int.from_address(base + symbols[_TONE][0])
         self._sonic = c.c_void_p.from_address(base + symbols[_SONIC][0])
+        voice = base + symbols[_VOICE][0]
+        self._pitch = c.c_int.from_address(voice + _PITCH_AT)
+        self._range = c.c_int.from_address(voice + _RANGE_AT)
         self._libc = c.CDLL(None)
+
+    def widest_range(self, pitch: int) -> int:
+        """The RANGE with which no sound begins below 25 Hz, where the harmonics overrun a table.
+
+        Source: SetPitch2 of synthesize.c; its table for ``pitch`` is nowhere below 64 + pitch.
+        """
+        lowered = self._pitch.value * (64 + pitch) // 128
+        return 50 + 50 * (lowered - _LOWEST) // (18 * max(self._range.value, 1))
 
     def reset_voice(self) -> None:
         """Call before each change of the voice."""
@@ -49,7 +63,7 @@ class HiddenState:
 def find(lib: c.CDLL, path: str) -> HiddenState | None:
     """None when the library is not ELF or is stripped: then texts are not reproducible."""
     symbols = _symbols(Path(path).read_bytes())
-    if not {*_VARIABLES, _GAIN, _TONE, _SONIC, _ANCHOR} <= symbols.keys():
+    if not {*_VARIABLES, _GAIN, _TONE, _SONIC, _VOICE, _ANCHOR} <= symbols.keys():
         return None
     anchor = c.cast(lib[_ANCHOR], c.c_void_p).value or 0
     return HiddenState(lib, anchor - symbols[_ANCHOR][0], symbols)

@@ -141,6 +141,10 @@ class Library:
             self._hidden.reset_voice()
         return self._lib.espeak_SetVoiceByName(identifier.encode()) == 0
 
+    def widest_range(self, pitch: int) -> int:
+        """The RANGE up to which the voice that is set can speak at this PITCH."""
+        return 100 if self._hidden is None else self._hidden.widest_range(pitch)
+
     def set_parameter(self, parameter: int, value: int) -> None:
         self._lib.espeak_SetParameter(parameter, value, 0)
 

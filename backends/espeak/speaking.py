@@ -61,7 +61,8 @@ class Speaking:
         # All of them, every time: nothing may leak from one job into the next.
         self._library.set_parameter(RATE, options.rate)
         self._library.set_parameter(PITCH, options.pitch)
-        self._library.set_parameter(RANGE, options.range)
+        widest = max(0, self._library.widest_range(options.pitch))
+        self._library.set_parameter(RANGE, min(options.range, widest))
         self._library.set_parameter(VOLUME, options.volume)
         self._library.set_parameter(WORD_GAP, options.word_gap)
         pieces = Pieces(heard)

@@ -3,7 +3,9 @@ character of that came from.
 
 It drops, without a word, what a clause holds beyond some 200 to 300 spoken words and what a word
 holds beyond 160 bytes, and a long chain of dotted letters (``a.a.a. …``) overruns its stack. A
-space in a long run of characters, or a comma in a long clause, prevents all of that.
+space in a long run of characters, or a comma in a long clause, prevents all of that. Where a
+sentence begins with a hyphen behind another mark (``(-er``), it forgets where the word stands, and
+some languages then read the stack backwards to find out; a space behind the hyphen prevents that.
 """
 
 import re
@@ -15,6 +17,18 @@ _LONGEST_SPELLED_RUN = 24  # the same, of dotted letters or of digits
 _HEAVIEST_CLAUSE = 200.0  # about as many letters as that may stand without punctuation
 _CLAUSE_BREAK = " ,\n"  # a comma alone is no break after a symbol
 _RUN = re.compile(r"\S+|\s+")
+# What makes SSML spell symbols, whose names in some languages overrun what a letter's may fill.
+_SPELLING = re.compile(r"<\s*(?:say-as|tts:style)", re.IGNORECASE)
+_REFERENCE = re.compile(r"&#(?:x([0-9a-f]{1,8})|([0-9]{1,9}));", re.IGNORECASE)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_LONG_NAMED = frozenset("‼⁉ℹ〰〽")  # and all that Unicode calls a symbol
+_SSML_RUN = re.compile(r"<[^<>]*>|&[#\w]*;|[^\s<&]+|[<&]|\s+")
+_STRAY_HYPHEN = re.compile(r"(?<=[\W_]-)(?=[^\W\d_])")
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
+# Voices that read digits of their own better than the same in ASCII.
+_OWN_DIGITS = {"inc/ne": "०१२३४५६७८९", "sit/yue": "０１２３４５６７８９"}
+# Vietnamese voices run into the same fault as with hyphens over the name of this.
+_VIETNAMESE, _GRAVE = "aav/vi", "`"
 _DOTTED = re.compile(r"\w[.'’]\w")
 _DIGITS = re.compile(r"\d{20}")
 _ENDS_CLAUSE = re.compile(r"(?:[^\W\d_][\"'”’)\]]*[,;!?…]|[。，、；：！？।॥؟،؛])[\"'”’)\]]*$")
@@ -23,18 +37,26 @@ _PUNCTUATION = frozenset(".,;:!?…。，、；：！？।॥؟،؛")
 
 
 class Script:
-    """``text`` is for eSpeak NG; ``original`` maps a position in it to one in what was given."""
+    """``text`` is for eSpeak NG; ``original`` maps a position in it to one in what was given.
 
-    def __init__(self, given: str, *, ssml: bool = False) -> None:
+    ``identifier`` is the voice's, as the library calls it.
+    """
+
+    def __init__(self, given: str, identifier: str = "", *, ssml: bool = False) -> None:
         self._insertions: list[int] = []
         given = given.replace("\0", " ")
-        # Between tags nothing can be put in safely; whoever writes SSML minds the limits.
-        self.text = given if ssml else self._write(given)
+        if not given.isascii():
+            given = _with_ascii_digits(given, identifier.partition("+")[0])
+        if identifier.startswith(_VIETNAMESE):
+            given = given.replace(_GRAVE, " ")
+        if ssml and _SPELLING.search(given):
+            given = _REFERENCE.sub(_without_symbol, _NOT_ASCII.sub(_without_symbol, given))
+        self.text = self._write(given, _SSML_RUN if ssml else _RUN)
 
     def original(self, position: int) -> int:
         return position - bisect_left(self._insertions, position)
 
-    def _write(self, given: str) -> str:
+    def _write(self, given: str, runs: re.Pattern[str]) -> str:
         parts: list[str] = []
         length, total, may_end = 0, 0.0, False
 
@@ -47,15 +69,19 @@ class Script:
             self._insertions.extend(range(length, length + len(text)))
             put(text)
 
-        for found in _RUN.finditer(given):
+        for found in runs.finditer(given):
             run = found[0]
+            if runs is _SSML_RUN and run[0] in "<&":
+                put(run)
+                continue
             if run.isspace():
                 total = 0.0 if run.count("\n") > 1 else total
                 put(run)
                 continue
             # A full stop before a small letter ends no clause.
             total = 0.0 if may_end and not run[0].islower() else total
-            for number, piece in enumerate(_pieces(run)):
+            parts_of_run = _STRAY_HYPHEN.split(run) if "-" in run else [run]
+            for number, piece in enumerate(p for part in parts_of_run for p in _pieces(part)):
                 weight = _weight(piece)
                 if total and total + weight > _HEAVIEST_CLAUSE:
                     insert(_CLAUSE_BREAK)
@@ -66,6 +92,24 @@ class Script:
                 total = 0.0 if _ENDS_CLAUSE.search(piece) else total + weight
             may_end = _MAY_END_SENTENCE.search(run) is not None
         return "".join(parts)
+
+
+def _with_ascii_digits(given: str, voice: str) -> str:
+    """A voice reads the digits of its own script only, and passes over all others."""
+    own = _OWN_DIGITS.get(voice, "")
+    return _OTHER_DIGIT.sub(
+        lambda found: found[0] if found[0] in own else str(unicodedata.decimal(found[0])), given
+    )
+
+
+def _without_symbol(found: re.Match[str]) -> str:
+    """A character or a reference to one; spaces of the same length if it is a symbol."""
+    char = found[0]
+    if char[0] == "&":
+        code = int(found[1], 16) if found[1] else int(found[2])
+        char = chr(code) if code <= 0x10FFFF else " "
+    is_symbol = unicodedata.category(char)[0] == "S" or char in _LONG_NAMED
+    return " " * len(found[0]) if is_symbol else found[0]
 
 
 def _pieces(run: str) -> list[str]:

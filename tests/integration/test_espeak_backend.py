@@ -325,3 +325,67 @@ def test_times_of_words_never_run_back_at_any_rate_in_ssml(speak):
     for _, _, start, end in speech.words:
         assert edge <= start <= end
         edge = end
+
+
+@pytest.mark.parametrize(
+    ("speaker", "text"),
+    [
+        ("da", "！-x"),
+        ("da", "'-er' hej"),
+        ("da", "...-er"),
+        ("ml", "'-ര"),
+        ("vi", "`"),
+        ("vi-vn-x-central", "ok. `"),
+        ("en-us", "(-er and so on)"),
+    ],
+)
+def test_a_mark_before_the_first_word_is_survived(speak, speaker, text):
+    for _ in range(3):
+        assert speak(text, speaker=speaker).done
+
+
+@pytest.mark.parametrize(
+    ("speaker", "text"), [("ms+m4", "gy"), ("vi", "1990"), ("vi", "Am 3. Oktober 1990 um 12 Uhr.")]
+)
+def test_the_lowest_pitch_with_the_widest_range_is_survived(speak, speaker, text):
+    for _ in range(3):
+        assert speak(text, speaker=speaker, pitch=0, range=100).done.samples > 0
+    assert speak(text, speaker=speaker, range=100).pcm != speak(text, speaker=speaker).pcm
+
+
+@pytest.mark.parametrize(
+    ("speaker", "digits"),
+    [
+        ("ur", "۱۲۵"),
+        ("ja", "１２５"),
+        ("cmn", "１２５"),
+        ("en-us", "१२५"),
+        ("de", "໑໒໕"),
+        ("fr", "𝟙𝟚𝟝"),
+    ],
+)
+def test_digits_of_other_scripts_are_read(speak, speaker, digits):
+    assert speak(digits, speaker=speaker).pcm == speak("125", speaker=speaker).pcm
+
+
+def test_a_voice_that_prefers_digits_of_its_own_keeps_them(speak):
+    for speaker, digits in (("ne", "१२५"), ("yue", "１２５")):
+        assert seconds(speak(digits, speaker=speaker)) > 0.5
+        assert speak(digits, speaker=speaker).pcm != speak("125", speaker=speaker).pcm
+
+
+@pytest.mark.parametrize("flag", ["🏴", "&#x1F3F4;", "&#127988;", "🏳️‍🌈"])
+@pytest.mark.parametrize(
+    "tag", ["say-as interpret-as='tts:char'", "tts:style field='punctuation' mode='all'"]
+)
+def test_ssml_that_spells_passes_over_symbols(speak, tag, flag):
+    text = f"<speak><{tag}>a {flag} b</{tag.split()[0]}> zebra</speak>"
+    for _ in range(2):
+        speech = speak(text, speaker="te", ssml=True)
+        assert spoken(speech, text)[-1] == "zebra"
+
+
+@pytest.mark.parametrize("text", ["a." * 500, "7" * 200, "x" * 1500, "no end in sight " * 60])
+def test_hostile_text_in_ssml_is_survived_and_spoken_to_its_end(speak, text):
+    marked = f"<speak>{text} <b>zebra</b></speak>"
+    assert spoken(speak(marked, ssml=True), marked)[-1] == "zebra"
