@@ -297,6 +297,15 @@ PATHOLOGICAL = [
 ]
 
 
+@pytest.mark.parametrize("mark", "[<&")
+def test_a_row_of_one_mark_costs_no_more_than_its_end(mark: str) -> None:
+    cleaner = Cleaner()
+    cleaner.push("a ")
+    said: list[str] = []
+    assert calls(lambda: said.append(cleaner.push(mark * 4_000))) < 100
+    assert "".join([*said, cleaner.flush()]) == " " + mark * 4_000
+
+
 @pytest.mark.parametrize("unit", PATHOLOGICAL)
 @pytest.mark.parametrize("width", [1, 100_000])
 def test_work_grows_no_faster_than_the_text(unit: str, width: int) -> None:

@@ -42,6 +42,8 @@ _SOURCE = re.compile(r"【\d{1,4}[^】\n]{0,40}】")
 _SOURCE_BEGUN = re.compile(r"【(?:\d{1,4}[^】\n]{0,40})?")
 # A word that could be somebody's name: where names are heeded, one that is no voice's is not said.
 _NAME = re.compile(r"\w[\w.@-]{0,63}")
+# What stands in a row is text, but for its end, which may begin something.
+_ROW = re.compile(r"\[+(?=\[\[)|<+(?=<)|&+(?=&)")
 _ESCAPED = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
@@ -88,6 +90,8 @@ class InlineCleaner(SpokenText):
                 if found is not None and found.kind == "open":
                     self._code = found.end - at
                     return found.end
+            case "[" | "<" | "&" if (row := _ROW.match(raw, at)) is not None:
+                return self._say_raw(raw, at, row.end())
             case "[":
                 return self._step_bracket(raw, at, is_final)
             case "]":
