@@ -102,14 +102,18 @@ class Conversation:
     async def _read(self, channel: Channel) -> None:
         try:
             while self._closing is None and self._resume is None:
+                chars = 0
                 for _ in range(_MESSAGES_AT_ONCE):
                     raw = await channel.receive()
+                    chars += len(raw)
                     self._active_at = self._loop.time()
                     self._budget.charge(raw, self._active_at)
                     name, events = wire.parse(raw)
                     for event in events:
                         await self._take(name, event)
                     if self._closing is not None or self._resume is not None:
+                        break
+                    if chars > _CHARS_AT_ONCE:
                         break
                 await asyncio.sleep(0)
             # All was said, maybe to an earlier socket: how the client leaves is yet to be heard.
