@@ -131,6 +131,11 @@ def test_a_designed_voice_needs_no_recording() -> None:
     assert (read.voice.kind, read.voice.design, read.samples) == ("designed", "A warm old man", ())
 
 
+def test_a_profile_without_a_recording_yet_is_packed_and_read() -> None:
+    read = read_package(write_package(voice(samples=0), []))
+    assert (read.voice, read.samples) == (voice(samples=0, owner=""), ())
+
+
 def test_a_dropped_voice_is_packed_as_a_cloned_one_and_a_speaker_not_at_all() -> None:
     assert read_package(write_package(voice(1, kind="dropped"), [WAV])).voice.kind == "cloned"
     with pytest.raises(Conflict, match="built into"):
