@@ -183,6 +183,13 @@ def test_an_engine_that_cannot_is_told_on_the_page_and_costs_the_others_nothing(
     assert [tag for tag, _ in page.tags if tag in ("audio", "b")] == ["audio"]
 
 
+def test_an_engine_that_refuses_each_text_for_the_same_reason_says_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    flags = ("--backends", "tone", "--opt", "speed=99", "--output", str(path))
+    done = run_cli(tmp_path, "compare", "Hello.", *flags)
+    assert (done.returncode, done.stderr.count("speed must be")) == (1, 1), done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

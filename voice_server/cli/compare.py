@@ -112,11 +112,12 @@ async def _speak(name: str, config: Config, text: str, asked: Configure) -> Take
     from voice_server.cli.report import RATE, Report
     from voice_server.cli.speak import speak
 
-    sound, problems = Sound(), []
+    sound = Sound()
+    problems: dict[str, None] = {}  # each once, in their order: the warm-up has the same ones
 
     def note_errors(message: dict[str, Any]) -> None:
         if message["type"] == "error":
-            problems.append(f"{message['msg']} ({message['code']})")
+            problems[f"{message['msg']} ({message['code']})"] = None
 
     began = time.perf_counter()
     async with engine(config) as service:
