@@ -115,17 +115,21 @@ def test_a_tokenizer_that_may_be_left_out_is_read_where_it_is_whole(copy):
     assert load(copy).parts.text.tokens("hello world") == whole.tokens("hello world")
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
-    ("folder", "name"),
+    ("number", "folder", "name"),
     [
-        (".", "talker.model.layers.1.mlp.down_proj.weight"),
-        (".", "talker.code_predictor.model.codec_embedding.14.weight"),
-        ("speech_tokenizer", "decoder.quantizer.rvq_rest.vq.layers.3._codebook.embedding_sum"),
-        ("speech_tokenizer", "encoder.encoder.layers.0.conv.bias"),
+        (math.nan, ".", "talker.model.layers.1.mlp.down_proj.weight"),
+        (math.inf, ".", "talker.code_predictor.model.codec_embedding.14.weight"),
+        (
+            -math.inf,
+            "speech_tokenizer",
+            "decoder.quantizer.rvq_rest.vq.layers.3._codebook.embedding_sum",
+        ),
+        (math.nan, "speech_tokenizer", "encoder.encoder.layers.0.conv.bias"),
     ],
+    ids=["talker", "predictor", "decoder", "encoder"],
 )
-def test_a_weight_that_is_no_number_is_named_and_not_spoken_with(copy, folder, name, number):
+def test_a_weight_that_is_no_number_is_named_and_not_spoken_with(copy, number, folder, name):
     path = copy / folder / "model.safetensors"
     weights = load_file(path)
     weights[name].view(-1)[-1] = number
