@@ -25,6 +25,8 @@ _LONG_NAMED = frozenset("‼⁉ℹ〰〽")  # and all that Unicode calls a symbo
 _SSML_RUN = re.compile(r"<[^<>]*>|&[#\w]*;|[^\s<&]+|[<&]|\s+")
 _STRAY_HYPHEN = re.compile(r"(?<=[\W_]-)(?=[^\W\d_])")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
+# Symbols that are letters too, and spelled under names longer than a letter's may be.
+_LETTER_SYMBOLS = str.maketrans("Ⓜⓜ🅰🅱🅾🅿ℹ", "MmABOPi")
 # Voices that read digits of their own better than the same in ASCII.
 _OWN_DIGITS = {"inc/ne": "०१२३४५६७८९", "sit/yue": "０１２３４５６７８９"}
 # Vietnamese voices run into the same fault as with hyphens over the name of this.
@@ -46,6 +48,7 @@ class Script:
         self._insertions: list[int] = []
         given = given.replace("\0", " ")
         if not given.isascii():
+            given = given.translate(_LETTER_SYMBOLS)
             given = _with_ascii_digits(given, identifier.partition("+")[0])
         if identifier.startswith(_VIETNAMESE):
             given = given.replace(_GRAVE, " ")

@@ -374,6 +374,13 @@ def test_a_voice_that_prefers_digits_of_its_own_keeps_them(speak):
         assert speak(digits, speaker=speaker).pcm != speak("125", speaker=speaker).pcm
 
 
+@pytest.mark.parametrize("speaker", ["my", "gu", "te", "en-us"])
+@pytest.mark.parametrize("symbol", "Ⓜⓜ🅰🅱🅾🅿ℹ")
+def test_symbols_that_are_letters_are_read_as_such(speak, speaker, symbol):
+    for _ in range(2):
+        assert speak(f"{symbol} {symbol}{symbol}", speaker=speaker).done.samples > 0
+
+
 @pytest.mark.parametrize("flag", ["🏴", "&#x1F3F4;", "&#127988;", "🏳️‍🌈"])
 @pytest.mark.parametrize(
     "tag", ["say-as interpret-as='tts:char'", "tts:style field='punctuation' mode='all'"]
