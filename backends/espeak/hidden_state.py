@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Of wavegen.c and klatt.c. Compilers append a number to the names of static locals.
-_VARIABLES = ("Flutter_ix", "cycle_count", "echo_buf", "time_count", "kt_frame")
+_VARIABLES = ("Flutter_ix", "cycle_count", "wave_flag", "echo_buf", "time_count", "kt_frame")
 # The automatic gain of voices that are louder than the rest; 256 is none.
 _GAIN, _NO_GAIN = "agc", 256
 _SONIC = "sonicSpeedupStream"

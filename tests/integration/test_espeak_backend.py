@@ -244,6 +244,7 @@ VARIANTS = [
     "en-us+aunty",
     "en-us+sandro",
     "en-us+shelby",
+    "hyw+UniRobot",
     "fr+iven",
     "fr",
     "cmn",
