@@ -1,4 +1,4 @@
-"""eSpeak NG: 140 languages by formant synthesis, the engine that needs nothing."""
+"""eSpeak NG: 119 languages by formant synthesis, the engine that needs nothing."""
 
 import sys
 from collections.abc import Mapping

@@ -95,8 +95,9 @@ class Gate:
             return
         if is_open(scope):
             return
+        what = "does not know this API key" if presented.keys else "wants its API key"
         raise Unauthorized(
-            "this server wants its API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key'"
+            f"this server {what}: send the right one as 'Authorization: Bearer KEY' or 'X-API-Key'"
         )
 
     def _key(self, presented: Presented) -> Key | None:
