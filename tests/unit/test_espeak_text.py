@@ -1,6 +1,7 @@
 """What eSpeak NG is given to read: nothing lost, every character traceable, no buffer overrun."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -31,9 +32,17 @@ def test_nul_becomes_a_space():
     assert Script("one\0two").text == "one two"
 
 
-def test_ssml_is_left_alone():
-    text = f"<speak>{'a.' * 100}</speak>"
+def test_tags_and_references_of_ssml_are_left_alone():
+    long = "x" * 300
+    text = f'<speak><mark name="{long}"/>One &amp; two, <sub alias="{long}">3</sub>.</speak>'
     assert Script(text, ssml=True).text == text
+
+
+def test_text_between_the_tags_of_ssml_is_broken_up_as_any_other():
+    chain = "a." * 300
+    script = Script(f"<speak>{chain}<break/>{chain}</speak>", ssml=True)
+    assert max(len(run) for run in re.split(r"<[^>]*>|\s+", script.text)) <= 25
+    assert given_back(script, "") == f"<speak>{chain}<break/>{chain}</speak>"
 
 
 def test_a_chain_of_dotted_letters_is_broken_up():
