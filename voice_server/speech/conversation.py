@@ -11,7 +11,6 @@ A socket that drops in the middle of a turn leaves the conversation running; ano
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 from collections import deque
@@ -37,7 +36,6 @@ logger = logging.getLogger(__name__)
 # Others get a word in after so many messages, or so much text, of a client that sends without end.
 _MESSAGES_AT_ONCE = 32
 _CHARS_AT_ONCE = 2_000
-_SENDS_AT_ONCE = 8
 # Sound that is ahead of its listener goes in one write, which is a system call and wakes the client
 # once; short frames are what somebody waits for.
 _FRAMES_AT_ONCE, _UNHURRIED = 8, 4_096
@@ -111,9 +109,8 @@ class Conversation:
                     name, events = wire.parse(raw)
                     for event in events:
                         await self._take(name, event)
-                    if self._closing is not None or self._resume is not None:
-                        break
-                    if chars > _CHARS_AT_ONCE:
+                    is_over = self._closing is not None or self._resume is not None
+                    if is_over or chars > _CHARS_AT_ONCE:
                         break
                 await asyncio.sleep(0)
             # All was said, maybe to an earlier socket: how the client leaves is yet to be heard.
@@ -144,11 +141,13 @@ class Conversation:
         return True
 
     async def _write(self, channel: Channel) -> None:
-        for count in itertools.count(1):
-            if count % _SENDS_AT_ONCE == 0:
+        left = _FRAMES_AT_ONCE
+        while True:
+            if left == 0:
                 await asyncio.sleep(0)  # a send does not wait, nor let others run, by itself
+                left = _FRAMES_AT_ONCE
             try:
-                messages = self._next_messages()
+                messages = self._next_messages(left)
             except Exception:
                 self._give_up()
                 continue
@@ -156,6 +155,7 @@ class Conversation:
                 self._sending_since = self._loop.time()
                 await channel.send(*messages)
                 self._sending_since = None
+                left -= len(messages)
             elif self._closing is not None:
                 await channel.close(*self._closing)
                 return
@@ -168,10 +168,10 @@ class Conversation:
         logger.exception("a conversation failed")
         self._refuse(VoiceServerError("something went wrong in the server; its log says what"))
 
-    def _next_messages(self) -> list[str | bytes]:
+    def _next_messages(self, most: int) -> list[str | bytes]:
         """What to send next in one go: up to the first that cannot wait for others, or nothing."""
         found: list[str | bytes] = []
-        while len(found) < _FRAMES_AT_ONCE and (message := self._next_message()) is not None:
+        while len(found) < most and (message := self._next_message()) is not None:
             found.append(message)
             if not isinstance(message, bytes) or len(message) < _UNHURRIED:
                 break

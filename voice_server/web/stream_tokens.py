@@ -46,8 +46,11 @@ class SocketChannel(Channel):
 
     async def send(self, *messages: str | bytes) -> None:
         if self._socket is not None:
-            sound = [message for message in messages if isinstance(message, bytes)]
-            # Where a text is among them, it is the last.
+            sound: list[bytes] = []
+            for message in messages:
+                if not isinstance(message, bytes):
+                    break
+                sound.append(message)
             if sound and self._socket.write_sound(*sound):
                 messages = messages[len(sound) :]
         for message in messages:
