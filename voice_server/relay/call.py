@@ -92,6 +92,6 @@ def _record(message: Message) -> Record:
             held = None if data is None else bytes(data)
             return {"type": kind, "bytes": held, "text": message.get("text")}
         case "websocket.close":
-            code, reason = int(message.get("code", 1000)), message.get("reason") or ""
+            code, reason = message.get("code", 1000), message.get("reason") or ""
             return {"type": kind, "code": code, "reason": reason}
     raise TunnelBroken(f"no ASGI message {kind!r:.60} crosses a tunnel")

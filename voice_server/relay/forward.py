@@ -178,9 +178,7 @@ class _Conversation:
         """Tell the box when the client has gone."""
         message = await self._receive()
         if not self._stream.is_over:
-            # An enumeration of websockets, where a peer broke the protocol.
-            code = int(message.get("code") or 1005)
-            left = {"code": code, "reason": message.get("reason")}
+            left = {"code": message.get("code") or 1005, "reason": message.get("reason")}
             self._stream.write({"type": "websocket.disconnect", **left})
         self._stream.end(_GONE)
 

@@ -139,7 +139,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return
         close = self.conn.close_sent
         assert close is not None
-        why = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        # An enumeration of websockets is no number to whoever passes it on.
+        why = {"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason}
         self.queue.put_nowait(why)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = self._is_refused = True
