@@ -1,12 +1,7 @@
 """One text after the other through the library, which calls back with its sound."""
 
-from collections.abc import Callable
-
-from library import PITCH, RANGE, RATE, VOLUME, WORD_GAP, Event, Library
+from library import PITCH, RANGE, RATE, VOLUME, WORD_GAP, Event, Library, Sink
 from options import Options
-
-# Takes samples (int16, native order) and the events in them; returns True to stop.
-Heard = Callable[[bytes, list[Event]], bool]
 
 # A callback brings 60 ms. The first goes alone: somebody waits for it. The next piece holds the
 # first words, for who wants their times. Then 22 go in one piece, as much as one message holds:
@@ -18,7 +13,7 @@ _GROWTH = 8
 class Pieces:
     """What the library calls: gathers its callbacks into pieces and hands those to ``heard``."""
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: Sink) -> None:
         self._heard = heard
         self._merged = 1
         self._sound: list[bytes] = []
@@ -49,7 +44,7 @@ class Speaking:
         self._voice = ""
         self._was_stopped = self._leaves_a_trace = False
 
-    def speak(self, text: str, identifier: str, options: Options, heard: Heard) -> None:
+    def speak(self, text: str, identifier: str, options: Options, heard: Sink) -> None:
         """Call ``heard`` with sound and the events in it, as they are made."""
         # Until the text is over: an error may leave it anywhere.
         self._was_stopped = self._leaves_a_trace = True
