@@ -16,6 +16,7 @@ import time
 import wave
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -377,19 +378,21 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert "cannot write" in done.stderr
 
 
+async def speak_until_cancelled(
+    is_speaking: threading.Event, socket: ServerConnection, received: list[dict[str, Any]]
+) -> None:
+    await socket.recv()
+    await socket.send(TONE * 50)
+    is_speaking.set()
+    await read_turn(socket, received)
+    spoken = {"played_ms": 80, "text_spoken": "One two", "text_remaining": " three."}
+    await socket.send(json.dumps({"type": "cancelled", **spoken}))
+    await socket.wait_closed()
+
+
 def test_ctrl_c_interrupts_as_a_listener_would_and_says_what_was_heard() -> None:
     is_speaking = threading.Event()
-
-    async def handler(socket: ServerConnection, received: list[dict[str, Any]]) -> None:
-        await socket.recv()
-        await socket.send(TONE * 50)
-        is_speaking.set()
-        await read_turn(socket, received)
-        spoken = {"played_ms": 80, "text_spoken": "One two", "text_remaining": " three."}
-        await socket.send(json.dumps({"type": "cancelled", **spoken}))
-        await socket.wait_closed()
-
-    server = Scripted(handler)
+    server = Scripted(partial(speak_until_cancelled, is_speaking))
     with server.running() as url:
         command = [sys.executable, str(CLIENT), "--no-play", "--url", url, "--text"]
         with subprocess.Popen(
@@ -407,17 +410,7 @@ def test_ctrl_c_interrupts_as_a_listener_would_and_says_what_was_heard() -> None
 
 def test_an_interruption_tells_no_time_of_what_was_not_decoded(tmp_path: Path) -> None:
     is_speaking = threading.Event()
-
-    async def handler(socket: ServerConnection, received: list[dict[str, Any]]) -> None:
-        await socket.recv()
-        await socket.send(TONE)
-        is_speaking.set()
-        await read_turn(socket, received)
-        spoken = {"played_ms": 80, "text_spoken": "One", "text_remaining": " two."}
-        await socket.send(json.dumps({"type": "cancelled", **spoken}))
-        await socket.wait_closed()
-
-    server = Scripted(handler)
+    server = Scripted(partial(speak_until_cancelled, is_speaking))
     with server.running() as url:
         command = [sys.executable, str(CLIENT), "--url", url, "--output", str(tmp_path / "a.mp3")]
         with subprocess.Popen([*command, "--text", "One two. " * 400]) as process:
