@@ -46,7 +46,7 @@ def use(monkeypatch: pytest.MonkeyPatch, nvml: Nvml | None) -> None:
 
 def test_memory_is_summed_over_all_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Nvml((1_000_000_000, 24_500_000)))
-    monkeypatch.setattr(gpu, "_PATIENCE", 10)
+    monkeypatch.setattr(gpu, "_PATIENCE", 60)
     assert asyncio.run(gpu.memory_used_mb()) == 1024.5
 
 
@@ -55,7 +55,7 @@ def test_without_a_card_there_is_no_figure(
     monkeypatch: pytest.MonkeyPatch, nvml: Nvml | None
 ) -> None:
     use(monkeypatch, nvml)
-    monkeypatch.setattr(gpu, "_PATIENCE", 10)
+    monkeypatch.setattr(gpu, "_PATIENCE", 60)
     assert asyncio.run(gpu.memory_used_mb()) is None
 
 
@@ -68,7 +68,7 @@ def test_a_driver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
         assert await gpu.memory_used_mb() is None
         assert await gpu.memory_used_mb() is None
         nvml.hold.set()
-        monkeypatch.setattr(gpu, "_PATIENCE", 10)
+        monkeypatch.setattr(gpu, "_PATIENCE", 60)
         assert await gpu.memory_used_mb() == 5.0
 
     asyncio.run(ask())
