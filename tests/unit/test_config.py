@@ -169,6 +169,8 @@ def test_a_flag_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
         ("LIMITS_PING_TIMEOUT", "-1", "VOICE_SERVER_LIMITS_PING_TIMEOUT › expected a number > 0"),
         ("LIMITS_MAX_CONTEXT", "1", "unknown key; did you mean 'max_contexts'?"),
         ("LIMITS", "{", "VOICE_SERVER_LIMITS › expected a JSON map"),
+        ("VOICE_SAMPLES_DIR", __file__, "VOICE_SERVER_VOICE_SAMPLES_DIR › expected a folder, and"),
+        ("DATA_DIR", __file__, "VOICE_SERVER_DATA_DIR › expected a folder, and"),
     ],
 )
 def test_a_wrong_variable_is_told_by_its_name(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -100,6 +101,16 @@ def _public_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
         if not re.fullmatch("[0-9a-fA-F]{64}", key):
             raise ValueError(f"expected public keys of 64 hexadecimal digits, got {key!r:.70}")
     return keys
+
+
+def _folder(path: Path) -> Path:
+    """One that is not there yet is made when it is needed."""
+    if os.path.exists(path) and not os.path.isdir(path):  # these raise nothing
+        raise ValueError(f"expected a folder, and {path} is a file")
+    return path
+
+
+Folder = Annotated[Path, AfterValidator(_folder)]
 
 
 def _address(value: object) -> object:
@@ -230,11 +241,11 @@ class Settings(BaseSettings):
     relay_certificate_key: Path | None = Field(
         default=None, description="At the relay: PEM file of the certificate's key."
     )
-    data_dir: Path = Field(
+    data_dir: Folder = Field(
         default=CHECKOUT / "data",
         description="Folder for what the server writes: voices, history, caches.",
     )
-    voice_samples_dir: Path = Field(
+    voice_samples_dir: Folder = Field(
         default=CHECKOUT / "voice_samples",
         description="Folder where an audio file dropped in becomes a voice.",
     )
