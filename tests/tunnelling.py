@@ -132,6 +132,11 @@ class World:
         box = next(iter(self.relay.boxes.values()))
         await until(lambda: self.agent.is_connected and box.is_connected)
 
+    async def synchronised(self, notes: Notes) -> None:
+        """Return when the relay has asked ``notes`` for its voices, and will not ask by itself."""
+        sync = next(iter(self.relay.boxes.values())).sync
+        await until(lambda: notes.served and not (sync._changed.is_set() or sync._lock.locked()))
+
 
 @contextlib.asynccontextmanager
 async def tunnelled(
@@ -139,11 +144,14 @@ async def tunnelled(
     app: Any,
     *,
     encoding: Encoding = "msgpack",
-    keepalive: float = 5.0,
+    keepalive: float = 20.0,
     window: float = 30.0,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A relay and a box whose application is ``app``, connected through a Wire."""
+    """A relay and a box whose application is ``app``, connected through a Wire.
+
+    ``keepalive``: so long that a machine that stands still for a while is not taken for a lost link.
+    """
     config = relay_config(folder, window=window, relay_keepalive=keepalive, **settings)
     relay = Relay(config)
     async with served(relay, config) as port:
@@ -214,6 +222,16 @@ async def until(condition: Callable[[], object], patience: float = PATIENCE) -> 
     async with asyncio.timeout(patience):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def settled(value: Callable[[], Any]) -> Any:
+    """The value once it rests: looks that many turns of the loop lie between find the same."""
+    looks = 0
+    while looks < 30:
+        last = value()
+        await asyncio.sleep(0.02)
+        looks = looks + 1 if value() == last else 0
+    return last
 
 
 def pattern(length: int, seed: int = 0) -> bytes:
@@ -361,9 +379,10 @@ async def respond(
 
 
 async def send_all(socket: Any, message: str | bytes, count: int) -> None:
-    """The same message, many times."""
+    """The same message, many times, and others run meanwhile: a short one never waits by itself."""
     for _ in range(count):
         await socket.send(message)
+        await asyncio.sleep(0)
 
 
 async def heard(socket: ClientConnection) -> bytes:

@@ -26,6 +26,7 @@ from tests.tunnelling import (
     relay_config,
     self_signed,
     served,
+    settled,
     until,
 )
 from voice_server.cli.relay import tls_of
@@ -103,10 +104,7 @@ def test_a_client_that_leaves_is_told_to_the_application_at_once(tmp_path: Path)
 def test_a_listener_that_does_not_read_holds_up_nobody_else(tmp_path: Path) -> None:
     async def scenario(world: World, notes: Notes) -> None:
         async with world.socket("/flood", max_queue=1) as slow:
-            held = -1
-            while held != notes.flooded:  # until all on the way to it is full
-                held = notes.flooded
-                await asyncio.sleep(0.3)
+            held = await settled(lambda: notes.flooded)  # all on the way to it is full
             assert held < 16_000_000
             async with world.socket("/echo") as quick:
                 for number in range(50):
@@ -481,6 +479,7 @@ def test_the_store_follows_the_box_and_fetches_what_differs(tmp_path: Path) -> N
         notes.voices = {"maya": ("d1", b"maya's package"), "nova": ("d2", pattern(300_000))}
         world.agent._voices_changed()
         await until(lambda: len(store.digests) == 2)
+        await world.synchronised(notes)  # another by itself would find what is changed below
         assert (await world.http.get(f"{prefix}/nova/package")).content == pattern(300_000)
 
         notes.served.clear()

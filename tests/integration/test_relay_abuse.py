@@ -25,6 +25,7 @@ from tests.tunnelling import (
     play,
     relay_config,
     send_all,
+    settled,
     until,
 )
 from voice_server.core.errors import ConfigError
@@ -128,16 +129,17 @@ def test_no_request_makes_a_frame_that_the_box_does_not_take(tmp_path: Path, enc
 
 def test_empty_messages_wait_in_no_greater_number_than_long_ones(tmp_path: Path) -> None:
     async def scenario(world: World, notes: Notes) -> None:
+        await world.synchronised(notes)  # so that the only stream is this client's
         async with world.socket("/never_reads", max_queue=None) as socket:
             sending = asyncio.create_task(send_all(socket, "", 200_000))
             [box] = world.relay.boxes.values()
             await until(lambda: notes.seen)
-            assert box._endpoint is not None
-            session = box._endpoint.session
-            await until(lambda: not box._endpoint.streams or not session.has_room(1))
-            await asyncio.sleep(0.2)
-            assert session._streams[1].pending_bytes < 2 * 65_536
-            assert len(session._streams[1].pending) < 2_500
+            session = box.endpoint().session
+            [number] = session.streams
+            await until(lambda: not session.has_room(number))
+            waiting = session._streams[number]
+            assert await settled(lambda: waiting.pending_bytes) < 2 * 65_536
+            assert len(waiting.pending) < 2_500
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             socket.transport.abort()
@@ -326,6 +328,7 @@ def test_a_voice_without_a_package_keeps_no_other_from_the_store(
         notes.voices = {"big": ("d1", pattern(300_000)), "maya": ("d2", b"maya's package")}
         world.agent._voices_changed()
         await until(lambda: "maya" in box.store.digests)
+        await world.synchronised(notes)  # another by itself would take what is changed below
         asked = notes.served.count(f"{PREFIX}/big/package")
         done = (await world.http.post(f"{PREFIX}/sync")).json()
         assert (done["sent"], set(box.store.digests)) == (0, {"maya"})

@@ -70,11 +70,13 @@ def test_a_client_that_never_answers_the_close_is_given_up(
 
 def test_a_goodbye_behind_a_flood_is_heard_when_the_box_has_closed(tmp_path: Path) -> None:
     async def scenario(world: World, notes: Notes) -> None:
+        await world.synchronised(notes)  # so that the only stream is this client's
         async with world.socket("/closes") as socket:
             # Nobody reads it, so that the relay takes no more of it; the goodbye is at its end.
             flood = asyncio.create_task(send_all(socket, bytes(8_192), 300))
             session = world.relay.boxes["home"].endpoint().session
-            await until(lambda: not session.has_room(1))
+            [number] = session.streams
+            await until(lambda: not session.has_room(number))
             notes.served.append("close")
             await flood
             await socket.close(1000)
