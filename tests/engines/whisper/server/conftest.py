@@ -25,7 +25,7 @@ raw_worker.PATIENCE = 120.0
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    subprocess.run([PYTHON, HERE.parent / "tiny_model.py", folder], check=True, timeout=120)
+    subprocess.run([PYTHON, HERE.parent / "tiny_model.py", folder], check=True, timeout=300)
     return folder
 
 
@@ -41,7 +41,7 @@ backends:
   espeak: {{python: {sys.executable}, voice: en-us}}
   whisper:
     python: {PYTHON}
-    load_timeout: 120
+    load_timeout: 240
     options: {{model: {model}, device: cpu, max_new_tokens: 20}}
 """
     )
