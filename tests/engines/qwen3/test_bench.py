@@ -118,7 +118,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from bench.sections import Sections
 def lost():
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
-sections = Sections({{}}, Path({str(output)!r}), 60.0, is_resumed=True, limit=2.0)
+sections = Sections({{}}, Path({str(output)!r}), 600.0, is_resumed=True, limit=5.0)
 sections.run("first", os.getpid)
 sections.run("lost", lost)
 sections.run("killed", lambda: os.kill(os.getpid(), 9))
@@ -126,7 +126,7 @@ sections.run("hung", lambda: time.sleep(100))
 sections.run("last", os.getpid)
 """
     )
-    found = supervise([sys.executable, str(script)], output, budget=60.0)
+    found = supervise([sys.executable, str(script)], output, budget=600.0)
     assert "illegal memory access" in found["lost"]["missing"]
     assert found["killed"]["missing"] == found["hung"]["missing"]
     assert found["first"] != found["last"]
@@ -135,7 +135,7 @@ sections.run("last", os.getpid)
 
 def test_a_process_that_finds_nothing_is_not_started_for_ever(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit(1)"]
-    assert supervise(command, tmp_path / "figures.json", budget=60.0) == {}
+    assert supervise(command, tmp_path / "figures.json", budget=600.0) == {}
 
 
 def test_a_section_without_time_left_is_not_begun(tmp_path):
