@@ -19,7 +19,7 @@ from voice_worker.protocol import Connection, Role
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = ROOT / "voice_worker" / "_bootstrap.py"
-PATIENCE = 30.0  # seconds; a bound on every wait, not a measure of anything
+PATIENCE = 60.0  # seconds; a bound on every wait, not a measure of anything
 
 
 class RawWorker:

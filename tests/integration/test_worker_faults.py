@@ -60,7 +60,10 @@ async def kill_at_random(
     for number in signals:
         await asyncio.sleep(rng.uniform(0.2, 1.8) * pause)
         await until(lambda: bool(pids(pool)))
-        os.kill(rng.choice(pids(pool)), number)
+        victim = rng.choice(pids(pool))
+        os.kill(victim, number)
+        # Each is to die once, however long a busy machine takes over it.
+        await until(lambda victim=victim: victim not in pids(pool))
 
 
 @pytest.mark.parametrize("backend", ["tone", "babble"])
@@ -146,7 +149,8 @@ def test_a_worker_that_hangs_is_found_and_its_job_goes_on_elsewhere(
     texts = [f"{misdeed}once first of all", f"in the middle {misdeed}once of it"]
 
     async def go() -> None:
-        settings: dict[str, Any] = {"first_chunk_timeout": 0.7, "gap_timeout": 0.7}
+        # Long beside what a busy machine may keep a well worker waiting.
+        settings: dict[str, Any] = {"first_chunk_timeout": 2.5, "gap_timeout": 2.5}
         options = {"state_dir": str(tmp_path)}
         async with pool_of("chaos", 2, options=options, restart=PATIENT, **settings) as pool:
             listeners = [say(pool, text) for text in texts]
@@ -163,9 +167,9 @@ def test_a_worker_that_hangs_is_found_and_its_job_goes_on_elsewhere(
 
 def test_an_idle_worker_that_is_stopped_is_found_by_a_ping() -> None:
     async def go() -> None:
-        async with pool_of("tone", ping_interval=0.2, ping_timeout=0.5) as pool:
+        async with pool_of("tone", ping_interval=0.1, ping_timeout=2.0) as pool:
             before = pids(pool)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(2.5)  # longer than an answer may take
             assert pids(pool) == before
             os.kill(before[0], signal.SIGSTOP)
             await until(lambda: pids(pool) not in ([], before))
@@ -192,22 +196,23 @@ def test_a_worker_that_does_not_answer_a_cancel_is_replaced() -> None:
 
 
 def test_other_sound_from_the_second_worker_is_cut_in_at_a_word() -> None:
-    text = "one random three slow slow six"
+    text = f"one random three {'slow ' * 12}last"
+    words = text.split()
 
     async def go() -> None:
         async with pool_of("chaos", 2) as pool:
             listener = Listener()
             running = job(listener, text)
             pool.submit(running)
-            await until(lambda: len(listener.pcm) == 3 * 480)
+            await until(lambda: len(listener.pcm) >= 3 * 480)
             os.kill(busy(pool), signal.SIGKILL)
             heard = await listener.end()
-            # Three words of the first worker, three of the second; none lost, none twice.
+            # Three words or more of the first worker, the rest of the second; none lost, none twice.
             assert running.attempt == 3
-            assert len(heard) == 6 * 480
-            assert [text[a:b] for a, b, _, _ in listener.word_list] == text.split()
+            assert len(heard) == len(words) * 480
+            assert [text[a:b] for a, b, _, _ in listener.word_list] == words
             assert [w[2:] for w in listener.word_list] == [
-                [n * 240, n * 240 + 240] for n in range(6)
+                [n * 240, n * 240 + 240] for n in range(len(words))
             ]
 
     run(go())
@@ -220,9 +225,8 @@ def test_without_word_timings_the_rest_is_lost_and_the_error_says_after_how_much
         tmp_path,
         """
         def synthesize(self, job):
-            for _ in range(3):
-                yield np.frombuffer(os.urandom(480), dtype=np.int16)
-                time.sleep(0.2)
+            yield np.frombuffer(os.urandom(480), dtype=np.int16)
+            time.sleep(600)
         """,
     )
 
@@ -233,7 +237,7 @@ def test_without_word_timings_the_rest_is_lost_and_the_error_says_after_how_much
             os.kill(busy(pool), signal.SIGKILL)
             error = await listener.failure()
             assert isinstance(error, WorkerDied)
-            assert error.delivered_samples in (240, 480)
+            assert error.delivered_samples == 240
 
     run(go())
 
@@ -401,8 +405,9 @@ def test_a_worker_above_the_memory_limit_is_replaced_between_jobs() -> None:
         async with pool_of("chaos", memory_limit_mb=150.0) as pool:
             before = pids(pool)
             assert await say(pool, "leak leak leak").end()
-            await until(lambda: pids(pool) != before and len(living(pool)) == 1)
-            assert pool.snapshot()["restarts"] == {"memory": 1}
+            await until(lambda: pool.snapshot()["restarts"] == {"memory": 1})
+            await until(lambda: len(pids(pool)) == len(living(pool)) == 1)
+            assert pids(pool) != before
             assert await say(pool, "hello").end()
 
     run(go())
@@ -465,7 +470,7 @@ def test_no_descriptor_and_no_zombie_is_left_behind() -> None:
                 victim = pids(pool)[0]
                 os.kill(victim, signal.SIGKILL)
                 await until(lambda victim=victim: len(pids(pool)) == 2 and victim not in pids(pool))
-            assert descriptors() == before
+            await until(lambda: descriptors() == before)
             assert children() >= set(living(pool))
             assert len(living(pool)) == 2
         assert descriptors() == outside

@@ -278,9 +278,11 @@ def test_a_hung_worker_shows_where_it_hangs(word, where):
         worker.send(m.Synthesize(1, 1, f"word {word}", {}))
         while not isinstance(worker.get(), m.Audio):
             pass
-        time.sleep(0.2)  # into the misdeed
-        os.kill(worker.process.pid, STACK_DUMP_SIGNAL)
-        worker.wait_for_stderr(where)
+        deadline = time.monotonic() + PATIENCE
+        while where not in worker.stderr:  # it may not be there yet
+            assert time.monotonic() < deadline, worker.stderr[-2000:]
+            os.kill(worker.process.pid, STACK_DUMP_SIGNAL)
+            time.sleep(0.2)
         assert worker.process.poll() is None
 
 
