@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.tunnelling import Notes, World, play, send_all, until
+from tests.tunnelling import PATIENCE, Notes, World, play, send_all, until
 from voice_server.relay.wire import ServerWire
 
 
@@ -71,15 +71,17 @@ def test_a_client_that_never_answers_the_close_is_given_up(
 def test_a_goodbye_behind_a_flood_is_heard_when_the_box_has_closed(tmp_path: Path) -> None:
     async def scenario(world: World, notes: Notes) -> None:
         await world.synchronised(notes)  # so that the only stream is this client's
-        async with world.socket("/closes") as socket:
+        # All of it is sent, as far as the client knows, before anybody reads it.
+        whole: Any = {"write_limit": 1 << 24, "close_timeout": PATIENCE}
+        async with world.socket("/closes", **whole) as socket:
             # Nobody reads it, so that the relay takes no more of it; the goodbye is at its end.
-            flood = asyncio.create_task(send_all(socket, bytes(8_192), 300))
+            await send_all(socket, bytes(8_192), 300)
+            closing = asyncio.create_task(socket.close(1000))
             session = world.relay.boxes["home"].endpoint().session
             [number] = session.streams
             await until(lambda: not session.has_room(number))
             notes.served.append("close")
-            await flood
-            await socket.close(1000)
+            await closing
         await until(lambda: notes.gone)
         assert notes.gone[0]["code"] == 1000
         await until(lambda: not world.relay.boxes["home"].streams)
