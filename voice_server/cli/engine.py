@@ -34,7 +34,7 @@ async def engine(config: Config) -> AsyncIterator[SpeechService]:
     settings = config.settings
     catalogue = Catalogue(settings.data_dir, database=database_of(settings))
     dropped = DroppedVoices(settings.voice_samples_dir, catalogue)
-    service = SpeechService(config, pools, catalogue)
+    service = SpeechService(config, pools, catalogue, is_patient=True)
     await service.start()
     await catalogue.load()
     dropped.start()

@@ -49,10 +49,20 @@ FED_AT_ONCE = 1_000  # characters, between which other turns get a word in
 
 class SpeechService:
     def __init__(
-        self, config: Config, pools: MutableMapping[str, WorkerPool], catalogue: Catalogue
+        self,
+        config: Config,
+        pools: MutableMapping[str, WorkerPool],
+        catalogue: Catalogue,
+        *,
+        is_patient: bool = False,
     ) -> None:
-        """``pools`` by backend name, the default first; a model that is unloaded swaps its own."""
+        """``pools`` by backend name, the default first; a model that is unloaded swaps its own.
+
+        ``is_patient``: an engine is waited for as long as it may load, not as long as a client is
+        kept waiting.
+        """
         self.config = config
+        self._is_patient = is_patient
         self.pools = pools
         self.catalogue = catalogue
         self.metrics = Metrics(pools)
@@ -141,10 +151,11 @@ class SpeechService:
         return route
 
     async def info(self, backend: str) -> BackendInfo:
-        """What a running backend can do. Waits a little for its workers; raises NotReady."""
-        _, pool = self.pool(backend)
+        """What a running backend can do. Waits for its workers; raises NotReady."""
+        name, pool = self.pool(backend)
+        patience = self.config.backend(name).load_timeout if self._is_patient else READY_TIMEOUT
         try:
-            await pool.wait_ready(READY_TIMEOUT)
+            await pool.wait_ready(patience)
         except VoiceServerError as exc:
             raise NotReady(f"backend {backend!r} is not ready: {exc}; see /ready") from None
         assert pool.info is not None
