@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import websockets
@@ -33,10 +33,13 @@ def _socket(port: int, path: str = "/stream-tokens", **options: Any) -> Any:
     return websockets.connect(f"ws://127.0.0.1:{port}{path}", compression=None, **options)
 
 
-async def _turn(client: ClientConnection) -> tuple[bytes, list[dict[str, Any]]]:
+async def _turn(
+    client: ClientConnection, on_message: Callable[[], object] = lambda: None
+) -> tuple[bytes, list[dict[str, Any]]]:
     """Everything up to ``done`` or ``cancelled``."""
     sound, said = b"", []
     async for message in client:
+        on_message()
         if isinstance(message, bytes):
             sound += message
             continue
@@ -83,26 +86,33 @@ def cancels(scale: float) -> Reached:
 
 @line("SIGTERM under load", "50 streams: 0 truncated, exit ≤ 30 s")
 def drain(scale: float) -> Reached:
+    answered: set[ClientConnection] = set()
+
     async def one(port: int) -> bytes:
         async with _socket(port) as client:
             await client.send(
                 json.dumps({"token": SENTENCES[0] + " " + SENTENCES[1], "done": True})
             )
-            sound, said = await _turn(client)
+            sound, said = await _turn(client, lambda: answered.add(client))
+            if [message.get("code") for message in said] == ["draining"]:
+                raise ConnectionRefusedError
             return sound if said and said[-1]["type"] == "done" else b""
 
     async def go() -> Reached:
         with server("tone") as (process, port):
             whole = await one(port)
+            answered.clear()
             streams = [asyncio.create_task(one(port)) for _ in range(count(50, scale, 20))]
-            await asyncio.sleep(0.15)
+            async with asyncio.timeout(60):
+                while len(answered) <= len(streams) / 2:
+                    await asyncio.sleep(0.005)
             before = time.perf_counter()
             process.send_signal(signal.SIGTERM)
             heard = await asyncio.gather(*streams, return_exceptions=True)
-            # One that had not even connected was refused, which is no truncation.
+            # One that had not even begun was refused, which is no truncation.
             cut = sum(isinstance(one, bytes) and one != whole for one in heard)
             refused = sum(not isinstance(one, bytes) for one in heard)
-            await asyncio.to_thread(process.wait, 40)
+            await asyncio.to_thread(process.wait, 60)
             took = time.perf_counter() - before
         figure = (
             f"{len(heard)} streams: {cut} truncated, {refused} refused, exit after {took:.1f} s"
@@ -164,7 +174,7 @@ def _until_gone(port: int, started: float) -> float:
     import urllib.request
 
     while time.perf_counter() - started < 60:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         if "voice_server_connections 0.0" in text:
             return time.perf_counter() - started
@@ -174,8 +184,8 @@ def _until_gone(port: int, started: float) -> float:
 
 @line("a half-open socket", "freed ≤ 45 s; one that is busy and silent is not closed")
 def half_open(scale: float) -> Reached:
-    # A shorter look shortens the pings too.
-    interval = 20.0 if scale >= 1 else 1.0
+    # A shorter look shortens the pings too, to what a busy machine still answers in time.
+    interval = 20.0 if scale >= 1 else 3.0
 
     async def go() -> Reached:
         with server("tone", ping_interval=interval, ping_timeout=interval) as (_, port):
@@ -183,7 +193,7 @@ def half_open(scale: float) -> Reached:
             alive.send(text_frame({"keep_open": True, "token": TEXT * 2}))
             dead = await asyncio.to_thread(_open_raw, port)
             before = time.perf_counter()
-            freed = await asyncio.to_thread(_until_closed, dead, 3 * interval)
+            freed = await asyncio.to_thread(_until_closed, dead, 60 + interval)
             took = time.perf_counter() - before
             is_alive = not alive.closed.is_set()
             alive.transport.abort()
@@ -197,7 +207,7 @@ def half_open(scale: float) -> Reached:
 
 def _open_raw(port: int) -> socket.socket:
     """A WebSocket that answers nothing, not even a ping."""
-    client = socket.create_connection(("127.0.0.1", port), 10)
+    client = socket.create_connection(("127.0.0.1", port), 60)
     client.sendall(
         b"GET /stream-tokens HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -229,14 +239,14 @@ def floods(scale: float) -> Reached:
     def flood(port: int, head: bytes, unit: bytes, number: int) -> bool:
         """True when the server ended it."""
         with _open_raw(port) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             try:
                 client.sendall(head)
                 piece = unit * 10_000
                 for _ in range(max(1, number // 10_000)):
                     client.sendall(piece)
                 client.shutdown(socket.SHUT_WR)
-                return not client.recv(1) or _until_closed(client, 20)
+                return not client.recv(1) or _until_closed(client, 60)
             except OSError:
                 return True
 
@@ -338,7 +348,8 @@ def overload(scale: float) -> Reached:
         done = [gaps for outcome, _, gaps in found if outcome == "done"]
         figure = f"{len(found)} turns on 8 slots: {len(done)} spoken, {sum(done)} underruns, "
         figure += f"{len(refusals)} refused within {p99(refusals) * 1e3:.0f} ms (p99), memory + {grown / 1024:.1f} MB"
-        is_enough = len(done) + len(refusals) == len(found) and not sum(done) and len(done) >= 8
-        return Reached(figure, is_enough, grown < 20_000 and p99(refusals) < 0.05)
+        is_right = len(done) + len(refusals) == len(found) and len(done) >= 8
+        is_in_time = not sum(done) and p99(refusals) < 0.05
+        return Reached(figure, is_right, is_in_time and grown < 20_000)
 
     return _run(go())

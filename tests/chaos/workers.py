@@ -140,7 +140,7 @@ def broken_starts(scale: float) -> Reached:
 
 @line("it hangs", "found within its deadline + 0.5 s, 200 of 200; the job goes on elsewhere")
 def hangs(scale: float) -> Reached:
-    limit = 0.5
+    limit = 2.0  # beyond what a busy machine keeps a well worker waiting
     late: list[float] = []
 
     async def hang(pool: WorkerPool, expected: bytes, is_sounding: bool) -> bool:
@@ -168,14 +168,15 @@ def hangs(scale: float) -> Reached:
         figure = f"{len(late)} found, at most {max(late):.2f} s after the deadline, {wrong} wrong"
         return Reached(figure, not wrong, max(late) <= 0.5)
 
-    text = "slow and one slow and two slow and three"  # 0.2 s each, whatever the processor does
+    # 0.2 s for each that is slow, whatever the processor does.
+    text = "".join(f"slow and {number} " for number in range(10))
     return _run(go())
 
 
 @line("the server is SIGKILLed", "0 processes after 1 s, also mid-spawn and with grandchildren")
 def orphans(scale: float) -> Reached:
     chance = random.Random(2)
-    rounds, left = count(200, scale, 6), 0
+    rounds, left, longest = count(200, scale, 6), 0, 0.0
     for start in range(0, rounds, 4):
         marks = [f"CHAOS_MARK={uuid.uuid4()}" for _ in range(min(4, rounds - start))]
         parents = [
@@ -192,14 +193,16 @@ def orphans(scale: float) -> Reached:
         for parent in parents:
             parent.kill()
             parent.wait()
-        deadline = time.monotonic() + 1.0
-        while any(map(marked, marks)) and time.monotonic() < deadline:
+        before = time.monotonic()
+        while any(map(marked, marks)) and time.monotonic() - before < 30.0:
             time.sleep(0.05)
+        longest = max(longest, time.monotonic() - before)
         for pid in [pid for mark in marks for pid in marked(mark)]:
             left += 1
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    return Reached(f"{rounds} times: {left} processes left", not left)
+    figure = f"{rounds} times: {left} processes left, the others gone after {longest:.1f} s"
+    return Reached(figure, not left, longest <= 1.0)
 
 
 @line("garbage on the pipe", "10⁶ mutated frames: a message or a clean refusal, 0 hangs")
@@ -249,7 +252,7 @@ def chatter(scale: float) -> Reached:
             same = await say(pool, "one two three").end() == expected
         worst = max(gaps)
         return Reached(
-            f"longest {worst:.2f} s, sound {'intact' if same else 'CHANGED'}", same and worst < 5
+            f"longest {worst:.2f} s, sound {'intact' if same else 'CHANGED'}", same, worst < 5
         )
 
     return _run(go())
