@@ -209,6 +209,10 @@ def test_a_model_that_nobody_uses_leaves_memory(tmp_path: Path) -> None:
         while server.json(server.url("/models"))["models"][0]["state"] != "unloaded":
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        # Who sends traffic to the ready alone would else never send the turn that loads it.
+        [tone] = server.json(server.url("/ready"))["backends"].values()
+        assert tone["ready"] is False
+        assert "the next turn loads it" in tone["reason"]
         assert len(server.sound("/tts", {"text": "Here I am."})) > 2_000
 
 

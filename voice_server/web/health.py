@@ -53,7 +53,7 @@ class BackendReadiness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The default backend speaks; others may still be on their way."""
+    """The default backend takes turns; others may still be on their way."""
 
     status: Literal["ready"] = "ready"
     backends: dict[str, BackendReadiness]
@@ -107,8 +107,8 @@ async def health(request: Request) -> Health:
 async def ready(request: Request) -> Response:
     """Whether the server can speak now: 200, or 503 with the reason of each backend.
 
-    200 as soon as one worker of the default backend is warm. Needs no key; what workers printed is
-    told to those who have it.
+    200 as soon as one worker of the default backend is warm, and while its model is unloaded: the
+    next turn loads it. Needs no key; what workers printed is told to those who have it.
     """
     service: SpeechService = request.app.state.speech
     is_trusted = request.scope["state"].get("is_known", True)
@@ -116,7 +116,9 @@ async def ready(request: Request) -> Response:
         name: _readiness(name, pool, is_trusted=is_trusted) for name, pool in service.pools.items()
     }
     first, default = next(iter(backends.items()))
-    if default.ready and not service.is_draining:
+    # Whoever sends traffic to the ready alone would never send the turn that loads it.
+    can_speak = default.ready or not service.pools[first].is_started
+    if can_speak and not service.is_draining:
         return JSONResponse(Readiness(backends=backends).model_dump())
     if service.is_draining:
         code, status, detail = "draining", "draining", "the server is going away"
@@ -144,7 +146,11 @@ async def metrics(request: Request) -> Response:
 def _readiness(name: str, pool: WorkerPool, *, is_trusted: bool) -> BackendReadiness:
     snapshot = pool.snapshot()
     states = [worker["state"] for worker in snapshot["workers"]]
-    reason = pool.last_error or ("" if pool.is_ready else f"{name}: its workers are still loading")
+    if not pool.is_started:
+        reason = f"{name}: unloaded; the next turn loads it"
+    else:
+        loading = "" if pool.is_ready else f"{name}: its workers are still loading"
+        reason = pool.last_error or loading
     # Workers may print what people say, and this door has no key.
     shown = reason if is_trusted else reason.partition("; it printed last: ")[0]
     return BackendReadiness(
