@@ -132,8 +132,11 @@ class Prompts:
             known = min(len(bridge), len(lead))
             parts.append(self._embed_text(list(lead[:known])) + bridge[:known])
             bridge, lead = bridge[known:], lead[known:]
+        x = torch.cat(parts)
+        self._check_room(len(x) + len(bridge))
+        if reference is not None and reference.codes is not None:
             state = self._codec.prime(reference.codes)
-        memory = self._compute(torch.cat(parts))
+        memory = self._compute(x)
         prompt = Prompt(memory, carry, bridge, lead, state)
         self._made[key] = prompt
         while len(self._made) > self._capacity or self._is_heavy:
@@ -194,15 +197,18 @@ class Prompts:
             return config.codec_language_id[dialects[key.speaker]]
         return None if key.language == "auto" else config.codec_language_id[key.language]
 
-    def _compute(self, x: Tensor) -> Tensor:
-        """Keys and values of the inputs x [n, H] at positions 0 … n - 1."""
-        slots = self._slots
-        if len(x) > slots.length // 2:
+    def _check_room(self, length: int) -> None:
+        """A prompt, with its bridge, leaves half of the slot to speech."""
+        if length > self._slots.length // 2:
             raise BackendError(
-                f"voice and instructions take {len(x)} of {slots.length} positions; use "
+                f"voice and instructions take {length} of {self._slots.length} positions; use "
                 "a shorter reference or instructions, or raise option 'max_length'",
                 code="prompt_too_long",
             )
+
+    def _compute(self, x: Tensor) -> Tensor:
+        """Keys and values of the inputs x [n, H] at positions 0 … n - 1."""
+        slots = self._slots
         self._run(slots.scratch, x, 0)
         return slots.memory[:, slots.scratch, ..., : len(x), :].clone()
 

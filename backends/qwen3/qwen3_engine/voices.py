@@ -28,10 +28,12 @@ from .prompts import Prompt, PromptKey, Prompts, Reference
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 24_000
-FORMAT = "qwen3-reference-1"
+FORMAT = "qwen3-reference-2"
 # Every second of reference is 12.5 positions of every turn's context, and text that has to be
-# there before the first sound.
+# there before the first sound. One recording may be longer than several together; what is longer
+# still would fill the context, and gives its speaker alone.
 MAX_REFERENCE_SECONDS = 15.0
+MAX_TRANSCRIBED_SECONDS = 60.0
 MIN_SECONDS = 0.5
 
 
@@ -141,7 +143,8 @@ class References:
         for sample, sound in zip(samples, sounds, strict=True):
             length = len(sound) / SAMPLE_RATE
             text = (sample.transcript or "").strip()
-            if not text or (codes and seconds + length > MAX_REFERENCE_SECONDS):
+            limit = MAX_REFERENCE_SECONDS if codes else MAX_TRANSCRIBED_SECONDS
+            if not text or seconds + length > limit:
                 continue
             encoded = self._model.speech_tokenizer.encode(sound, sr=SAMPLE_RATE)
             codes.append(encoded.audio_codes[0].cpu())

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from driving import Request, engine_of, speak, speak_all
+from qwen3_engine import voices
 from qwen3_engine.voices import FORMAT, References
 from safetensors import safe_open
 from test_parity import recording
@@ -104,6 +105,19 @@ def test_a_reference_grows_no_longer_than_its_limit(model, tmp_path):
     assert made.text == "number 0 number 1"
 
 
+def test_of_a_very_long_recording_only_the_speaker_is_taken(model, tmp_path, monkeypatch):
+    """Its codes would fill the context. A voice may have up to five minutes."""
+    monkeypatch.setattr(voices, "MAX_TRANSCRIBED_SECONDS", 4.0)
+    recording(tmp_path / "long.wav", seconds=5.0)
+    recording(tmp_path / "short.wav", seconds=1.6)
+    long = Sample(tmp_path / "long.wav", "the quick")
+    made = References(model).load(Voice(samples=(long,)))
+    assert made.codes is None
+    assert not made.text
+    both = Voice(samples=(long, Sample(tmp_path / "short.wav", "brown fox")))
+    assert References(model).load(both).text == "brown fox"
+
+
 @pytest.mark.parametrize("kind", ["missing", "text", "short", "silent", "rate"])
 def test_a_recording_that_cannot_be_used_is_refused_by_name(model, tmp_path, kind):
     path = tmp_path / "sample.wav"
@@ -165,9 +179,10 @@ def test_long_instructions_do_not_fill_the_device(packages):
     assert kept[0] is None
 
 
-def test_a_reference_too_long_for_the_context_is_refused(packages, tmp_path):
+@pytest.mark.parametrize("transcript", ["a " * 60, "hello"])
+def test_a_reference_too_long_for_the_context_is_refused(packages, tmp_path, transcript):
     recording(tmp_path / "a.wav", seconds=8.0)
-    voice = voice_of(tmp_path, Sample(tmp_path / "a.wav", "a " * 60))
+    voice = voice_of(tmp_path, Sample(tmp_path / "a.wav", transcript))
     engine = engine_of(packages["base"], slots=1, max_length=64)
     with pytest.raises(BackendError, match="max_length") as refusal:
         engine.admit(1, voice, {}, 0)
