@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def inspect(directory: Path) -> Checkpoint:
             "choose a checkpoint with 12Hz in its name",
             code="wrong_model",
         )
-    kind = config.get("tts_model_type")
+    kind = str(config.get("tts_model_type"))
     if kind not in KINDS:
         raise BackendError(
             f"{directory} is of kind {kind!r}; expected one of {', '.join(KINDS)}",
@@ -201,6 +200,9 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
         codec = wrapper.model.speech_tokenizer
         codec.model.to(device).eval()
         codec.device = wrapper.device = device
+        _check(wrapper, checkpoint.directory)
+    except BackendError:
+        raise
     except Exception as exc:
         if is_device_lost(exc):
             raise
@@ -215,17 +217,22 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> An
             f"{checkpoint.directory} could not be loaded: {type(exc).__name__}: {said:.500}; "
             "fetch the whole checkpoint again"
         ) from exc
-    _check_weights(wrapper.model, checkpoint.directory, ("talker.", "speaker_encoder."))
-    _check_weights(codec.model, checkpoint.directory / "speech_tokenizer", ("decoder.",))
-    _check_ids(wrapper.model.config, checkpoint.directory)
-    _check_vocabulary(wrapper.processor.tokenizer, wrapper.model.config, checkpoint.directory)
-    groups = wrapper.model.config.talker_config.num_code_groups
-    if (books := codec.model.decoder.config.num_quantizers) != groups:
-        raise _incomplete(
-            f"{checkpoint.directory}: its talker makes {groups} codes a frame and its codec reads "
-            f"{books}; fetch the whole checkpoint again"
-        )
     return wrapper
+
+
+def _check(wrapper: Any, directory: Path) -> None:
+    """Refuse by name what loads and would then speak noise, or end the process."""
+    model, codec = wrapper.model, wrapper.model.speech_tokenizer.model
+    _check_weights(model, directory, ("talker.", "speaker_encoder."))
+    _check_weights(codec, directory / "speech_tokenizer", ("decoder.",))
+    _check_ids(model.config, directory)
+    _check_vocabulary(wrapper.processor.tokenizer, model.config, directory)
+    groups = model.config.talker_config.num_code_groups
+    if (books := codec.decoder.config.num_quantizers) != groups:
+        raise _incomplete(
+            f"{directory}: its talker makes {groups} codes a frame and its codec reads {books}; "
+            "fetch the whole checkpoint again"
+        )
 
 
 @torch.no_grad()
@@ -262,19 +269,28 @@ def _check_weights(model: Any, directory: Path, prefixes: tuple[str, ...]) -> No
 def _check_ids(config: Any, directory: Path) -> None:
     """On CUDA a token outside its table would end the process, and not say which."""
     talker = config.talker_config
-    text = _numbers(vars(config), "_token_id")
-    codes = _numbers(vars(talker), "_id")
+    text = _ids(config, ("im_", "tts_"))
+    codes = _ids(talker, ("codec_",))
     for kind in ("spk_id", "codec_language_id"):
         named = getattr(talker, kind) or {}
-        codes |= _numbers(named, "")
-        if strange := sorted(named.keys() - codes.keys()):
-            raise _incomplete(f"config.json of {directory}: {kind} of {strange[0]} is no number")
+        codes |= {f"{kind} of {name}": value for name, value in named.items()}
     for size, ids in ((talker.text_vocab_size, text), (talker.vocab_size, codes)):
         for name, value in ids.items():
+            if not isinstance(value, int):
+                raise _incomplete(f"config.json of {directory}: {name} is no number")
             if not 0 <= value < size:
                 raise _incomplete(
                     f"config.json of {directory}: {name} is {value}, and its table has {size} rows"
                 )
+
+
+def _ids(config: Any, prefixes: tuple[str, ...]) -> dict[str, Any]:
+    """The tokens that ``config`` names, without those that every configuration has and few set."""
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if name.startswith(prefixes) and name.endswith("_id") and name != "codec_language_id"
+    }
 
 
 def _check_vocabulary(tokenizer: Any, config: Any, directory: Path) -> None:
@@ -289,11 +305,3 @@ def _check_vocabulary(tokenizer: Any, config: Any, directory: Path) -> None:
             f"vocab.json or tokenizer_config.json of {directory} belongs to another model; "
             "fetch the whole checkpoint again"
         )
-
-
-def _numbers(values: Mapping[str, Any], ending: str) -> dict[str, int]:
-    return {
-        name: value
-        for name, value in values.items()
-        if name.endswith(ending) and isinstance(value, int)
-    }

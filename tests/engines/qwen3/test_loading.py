@@ -154,6 +154,8 @@ def test_weights_that_a_dtype_cannot_hold_are_named_with_another_dtype(copy):
     ("changes", "words"),
     [
         ({"tts_pad_token_id": 10**7}, "tts_pad_token_id is 10000000"),
+        ({"tts_eos_token_id": None}, "tts_eos_token_id is no number"),
+        ({"tts_bos_token_id": "x"}, "tts_bos_token_id is no number"),
         ({"talker_config": {"codec_eos_token_id": 9999}}, "codec_eos_token_id is 9999"),
         ({"talker_config": {"spk_id": {"ryan": -1}}}, "ryan is -1"),
         ({"talker_config": {"spk_id": {}}}, "no speakers"),
@@ -174,6 +176,23 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(copy, changes,
     with refused("model_incomplete") as failure:
         load(copy)
     assert words in str(failure.value)
+
+
+@pytest.mark.parametrize("folder", [".", "speech_tokenizer"])
+def test_weights_of_a_type_that_cannot_be_computed_with_are_refused(copy, folder):
+    path = copy / folder / "model.safetensors"
+    weights = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "Float8" in str(failure.value)
+
+
+def test_a_processor_of_another_kind_is_refused(copy):
+    edit(copy / "preprocessor_config.json", processor_class="x")
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "could not be loaded" in str(failure.value)
 
 
 def test_a_codec_of_fewer_codebooks_is_refused(copy):
