@@ -12,6 +12,9 @@ from voice_worker.backend import BackendError
 # it. The model's own setting is 50.
 MAX_TOP_K = 64
 
+# A colder temperature would divide logits into infinity, which no code stands out from.
+MIN_TEMPERATURE = 1e-6
+
 LANGUAGES = {
     "zh": "chinese",
     "en": "english",
@@ -150,8 +153,9 @@ class TurnOptions:
         if not isinstance(instructions, str):
             raise _bad("instructions must be text")
         language = get("language")
+        temperature = _number("temperature", get("temperature", defaults.temperature), 0.0, 2.0)
         return cls(
-            temperature=_number("temperature", get("temperature", defaults.temperature), 0.0, 2.0),
+            temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
             # 0 switches the cut off in other tools; here it means as many as the engine keeps.
             top_k=min(int(top_k) or MAX_TOP_K, MAX_TOP_K),
             top_p=_number("top_p", get("top_p", defaults.top_p), 0.01, 1.0),

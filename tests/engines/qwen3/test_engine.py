@@ -50,6 +50,16 @@ def test_a_seed_among_the_options_wins_over_the_turn_s_own(small):
     assert first.frames == second.frames
 
 
+def test_next_to_no_temperature_is_none(small):
+    """1e-40 has no reciprocal in float32."""
+    engine = engine_of(small, slots=1)
+    codes = [
+        speak(engine, Request("the quick brown", RYAN, {"temperature": heat}), max_frames=20).frames
+        for heat in (0, 1e-40, 1e-300, 1e-6)
+    ]
+    assert codes == codes[:1] * 4
+
+
 def test_a_cancelled_turn_leaves_no_trace_in_its_slot(packages):
     """Bit for bit: the next turn in the slot is what it is in an engine that was never used."""
     wrapper = packages["custom_voice"]
