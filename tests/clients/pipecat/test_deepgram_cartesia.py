@@ -108,7 +108,7 @@ def test_what_is_wrong_is_an_error_frame(
     # The error comes when it comes, and a pipeline does not wait for one.
     for patience in (0.5, 5.0, 20.0):
         service = make(url, "wrong") if mistake == "key" else make(url, key, "nobody")
-        _, up = run(service, TTSSpeakFrame(TEXT), SleepFrame(sleep=patience))
+        _, up = run(service, TTSSpeakFrame(TEXT), SleepFrame(sleep=patience), quiet=3.0)
         if any(isinstance(frame, ErrorFrame) for frame in up):
             return
     pytest.fail("no error was told")

@@ -30,8 +30,13 @@ LONG = "This sentence is said again and again, until somebody interrupts. " * 10
 Length = Callable[[str], float]
 
 
-def run(service: Any, *frames: Frame) -> tuple[list[Frame], list[Frame]]:
-    """What goes down and up when these frames are sent through a service."""
+def run(service: Any, *frames: Frame, quiet: float = 60.0) -> tuple[list[Frame], list[Frame]]:
+    """What goes down and up when these frames are sent through a service.
+
+    ``quiet``: so many seconds without sound are the end of a turn that was not told its end. Of its
+    own accord a service waits for three, which on a busy machine may pass in the middle.
+    """
+    service._stop_frame_timeout_s = quiet
     params = PipelineParams(audio_out_sample_rate=24_000)
     down, up = asyncio.run(
         run_test(service, frames_to_send=frames, pipeline_params=params, start_timeout=60.0)
@@ -119,7 +124,7 @@ def test_what_is_wrong_is_an_error_frame(url: str, key: str) -> None:
     for make in (lambda: openai(url, "wrong"), lambda: elevenlabs(url, key, "nobody")):
         # The error comes when it comes, and a pipeline does not wait for one.
         for patience in (0.5, 5.0, 20.0):
-            _, up = run(make(), TTSSpeakFrame(TEXT), SleepFrame(sleep=patience))
+            _, up = run(make(), TTSSpeakFrame(TEXT), SleepFrame(sleep=patience), quiet=3.0)
             if any(isinstance(frame, ErrorFrame) for frame in up):
                 break
         else:
