@@ -181,7 +181,7 @@ def test_hanging_up_ends_the_turn(client: Cartesia, turns: Callable[..., float])
         context = socket.context()
         context.send(transcript=LONG, voice=VOICE, model_id="sonic-3", output_format=PCM)
         assert next(context.receive()).type == "chunk"
-    wait_until(lambda: turns(door="cartesia", outcome="dropped") == before + 1)
+    wait_until(lambda: turns(door="cartesia", outcome="dropped") > before)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_hanging_up_ends_the_turn(client: DeepgramClient, turns: Callable[..., f
         socket.send_text(SpeakV1Text(text=LONG))
         while not isinstance(socket.recv(), bytes):
             pass
-    wait_until(lambda: turns(door="deepgram", outcome="dropped") == before + 1)
+    wait_until(lambda: turns(door="deepgram", outcome="dropped") > before)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_hanging_up_ends_the_turn(client: openai.OpenAI, turns: Callable[..., fl
         model="tts-1", voice="alloy", input=LONG, response_format="pcm"
     ) as answer:
         assert next(answer.iter_bytes(1024))
-    wait_until(lambda: turns(door="openai", outcome="dropped") == before + 1)
+    wait_until(lambda: turns(door="openai", outcome="dropped") > before)
 
 
 @pytest.mark.parametrize(
