@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.catalogue_server import Server, serving
+from tests.end_to_end.cli_process import running_server, wait_for
 from tests.recordings import container, wav
 
 # Writes down what it hears as the whisper backend does; hears a tone, and says its pitch.
@@ -179,8 +179,8 @@ def test_a_model_is_unloaded_only_after_its_turns(server: Server) -> None:
             target=lambda: answers.append(server.json("-X", "POST", server.url("/models/unload")))
         )
         thread.start()
-        time.sleep(0.3)
-        assert server.json(server.url("/models"))["models"][0]["state"] == "unloading"
+        models = server.url("/models")
+        wait_for(lambda: server.json(models)["models"][0]["state"] == "unloading")
         assert not answers
         socket.send(json.dumps({"token": "Four five six.", "done": True}))
         rest = b"".join(m for m in socket if isinstance(m, bytes))
@@ -204,11 +204,12 @@ def test_what_cannot_be_loaded_says_why(server: Server, path: str, status: int, 
 
 
 def test_a_model_that_nobody_uses_leaves_memory(tmp_path: Path) -> None:
-    with serving(tmp_path, VOICE_SERVER_MODEL_IDLE_UNLOAD="0.5") as server:
-        deadline = time.monotonic() + 30
-        while server.json(server.url("/models"))["models"][0]["state"] != "unloaded":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    # Not ``serving``: it may be ready and unloaded again between two looks of that.
+    unload = {"VOICE_SERVER_MODEL_IDLE_UNLOAD": "0.5"}
+    with running_server(tmp_path, "--backend", "tone", **unload) as (_, port):
+        server = Server(port, tmp_path)
+        models = server.url("/models")
+        wait_for(lambda: server.json(models)["models"][0]["state"] == "unloaded")
         # Who sends traffic to the ready alone would else never send the turn that loads it.
         [tone] = server.json(server.url("/ready"))["backends"].values()
         assert tone["ready"] is False
