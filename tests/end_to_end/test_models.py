@@ -154,11 +154,15 @@ def test_an_unloaded_model_has_no_process_and_comes_back_when_it_is_needed(serve
     (model,) = [m for m in server.json(server.url("/models"))["models"] if m["backend"] == "tone"]
     assert model["state"] == "loaded"
     assert model["memory_mb"] > 5
+    voices = server.json(server.url("/voices?backend=tone"))
+    assert voices["voices"]
     done = server.json("-X", "POST", "http://localhost:8000/models/unload")
     assert done["models"][0]["state"] == "unloaded"
     assert not [pid for pid in before if alive(pid)]
     (model,) = server.json(server.url("/models"))["models"]
-    assert (model["state"], model["memory_mb"]) == ("unloaded", 0)
+    assert (model["state"], model["memory_mb"], model["device"]) == ("unloaded", 0, "")
+    # What it speaks with is still to be chosen from.
+    assert server.json(server.url("/voices?backend=tone")) == voices
     assert server.json(server.url("/health"))["model_loaded"] is False
     assert len(server.sound("/tts", {"text": "Back again."})) > 2_000
     assert server.json(server.url("/models"))["models"][0]["state"] == "loaded"

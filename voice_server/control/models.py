@@ -98,7 +98,7 @@ class Models:
             state=state,
             model=str(options.get("model", options.get("model_size", ""))),
             workers=len(workers),
-            device=pool.info.device if pool.info else "",
+            device=pool.info.device if pool.info and pool.has_been_ready else "",
             memory_mb=round(sum(worker["resident_mb"] or 0.0 for worker in workers), 1),
             turns=self._turns_on(pool),
             reason=pool.last_error,

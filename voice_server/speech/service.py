@@ -135,7 +135,9 @@ class SpeechService:
         Raises UnknownBackend, UnknownVoice, UnknownOption, NotReady.
         """
         backend, pool = self.pool(asked.backend)
-        info = pool.info or await self.info(backend)
+        info = pool.info
+        if info is None or not pool.has_been_ready:
+            info = await self.info(backend)
         try:
             route = find_route(
                 asked, tenant, door, pool, info, config=self.config, catalogue=self.catalogue

@@ -102,6 +102,8 @@ def _transcribing_pool(config: Config) -> WorkerPool:
 
 def _models(config: Config, speech: SpeechService) -> Models:
     def make(spec: WorkerSpec, old: WorkerPool) -> WorkerPool:
-        return WorkerPool(spec, old.size, spare=old.spare, lead_limit=config.limits.lead_limit)
+        info = old.info if spec == old.spec else None
+        lead_limit = config.limits.lead_limit
+        return WorkerPool(spec, old.size, spare=old.spare, lead_limit=lead_limit, info=info)
 
     return Models(speech.pools, make, speech.turns_on, config.settings.model_idle_unload)

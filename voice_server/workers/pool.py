@@ -43,6 +43,7 @@ class WorkerPool:
     ``spare``: workers beyond ``size`` that are kept warm. ``lead_limit``: a job that is due later
     than in so many seconds waits while anybody else does. ``patience``: seconds a job waits while
     no worker is ready. ``on_change``: called, soon, after slots, queue or readiness changed.
+    ``info``: what its backend could do when it last ran.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class WorkerPool:
         patience: float = 30.0,
         schedule: SchedulePolicy | None = None,
         restart: RestartPolicy | None = None,
+        info: BackendInfo | None = None,
     ) -> None:
         if size < 1 or spare < 0:
             raise ValueError("a pool has at least one worker, and no negative number of spares")
@@ -68,7 +70,8 @@ class WorkerPool:
         self._supervisor = Supervisor(spec, size, spare, self, self._sweep, restart)
         policy = schedule or SchedulePolicy(lead_limit=lead_limit)
         self._lending = Lending(self._supervisor, policy, self.cancel)
-        self._info: BackendInfo | None = None
+        self._info = info
+        self.has_been_ready = False
         self._counts: Counter[str] = Counter()
         self._counter = 0
         self.is_started = self._is_stopped = False
@@ -219,7 +222,7 @@ class WorkerPool:
 
     @property
     def info(self) -> BackendInfo | None:
-        """What the backend can do; None until the first worker was ready."""
+        """What the backend can do, or could when it last ran; None until a worker was ready."""
         return self._info
 
     @property
@@ -270,7 +273,7 @@ class WorkerPool:
     # -- told by the workers (worker.Owner) -----------------------------------------------------
 
     def worker_ready(self, worker: Worker) -> None:
-        self._info = worker.info
+        self._info, self.has_been_ready = worker.info, True
         self._load.assume(worker.info.rtf)
         self._supervisor.ready(worker)
         self._lend()
