@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Server, running, wait_until
+from tests.end_to_end.conftest import PATIENCE, PLAIN, Server, running, wait_until
 from tests.end_to_end.talking import talk
 
 STORY = "The first sentence is here. Then comes another one! And is this the last? It is."
@@ -45,12 +46,13 @@ def test_ready_names_each_backend(http: httpx.Client) -> None:
 
 
 def test_a_server_answers_before_its_workers_are_warm_and_says_so(tmp_path: Path) -> None:
-    slow = f"""
-default: chaos
-backends:
-  chaos: {{python: {sys.executable}, options: {{load_seconds: 2}}}}
-"""
-    with running(tmp_path, "chaos", yaml=slow) as server:
+    go = tmp_path / "go"
+    wait = f"        while not os.path.exists({str(go)!r}): time.sleep(0.02)\n        return"
+    program = f"import os, time\n{PLAIN.replace('        return', wait, 1)}"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "backend.py").write_text(program, encoding="utf-8")
+    slow = f"default: slow\nbackends:\n  slow: {{python: {sys.executable}, path: slow}}\n"
+    with running(tmp_path, "slow", yaml=slow) as server, ThreadPoolExecutor(1) as thread:
         answer = httpx.get(f"{server.url}/ready")
         assert answer.status_code == 503
         assert answer.json()["status"] == "starting"
@@ -59,8 +61,12 @@ backends:
         health = httpx.get(f"{server.url}/health").json()
         assert (health["status"], health["model_loaded"]) == ("healthy", False)
         # A request that comes meanwhile waits, and is served.
-        spoken = httpx.post(f"{server.url}/tts", json={"text": "Hello."}, timeout=60)
-        assert spoken.status_code == 200
+        asked = thread.submit(
+            httpx.post, f"{server.url}/tts", json={"text": "Hello."}, timeout=PATIENCE
+        )
+        wait_until(lambda: server._uvicorn.server_state.tasks)
+        go.touch()
+        assert asked.result(PATIENCE).status_code == 200
         assert httpx.get(f"{server.url}/ready").status_code == 200
 
 
@@ -110,14 +116,15 @@ def test_draining_refuses_what_is_new_and_finishes_what_runs(tmp_path: Path) -> 
 
 
 def test_draining_does_not_wait_for_whoever_has_dropped(tmp_path: Path) -> None:
-    with running(tmp_path, "babble") as server:
+    limits = {"resume_window": 600, "drain_timeout": 600}
+    with running(tmp_path, "babble", limits=limits) as server:
         server.wait_ready()
         with talk(f"{server.ws}/stream-tokens") as agent:
             agent.send(backend="babble", token=LONG)
             agent.until("audio")
             agent.drop()
         wait_until(lambda: len(server.service.parking) == 1)
-        assert server.begin_drain().result(10) is True
+        assert server.begin_drain().result(PATIENCE) is True
 
 
 def test_metrics_are_told_by_backend(http: httpx.Client) -> None:
