@@ -35,8 +35,8 @@ backends:
     options: {{slots: 4, chars_per_second: 60, frame_ms: 40}}
   chaos:
     python: {sys.executable}
-    first_chunk_timeout: 3
-    gap_timeout: 3
+    first_chunk_timeout: 120
+    gap_timeout: 120
   espeak: {{python: {sys.executable}, voice: en-us}}
   plain: {{python: {sys.executable}, path: plain}}
 """

@@ -21,12 +21,11 @@ from tests.end_to_end.talking import Talk, talk
 from voice_server.cli.console import parse_option
 
 PLAIN = {"python": sys.executable, "load_timeout": 60}
-CHAOS = {**PLAIN, "first_chunk_timeout": 3, "gap_timeout": 3}
 JOINED = {
     name: {**entry, "options": dict(map(parse_option, entry["options"]))}
     for name, entry in json.loads(os.environ.get("ENGINES", "{}")).items()
 }
-BACKENDS = {"tone": PLAIN, "espeak": PLAIN, "babble": PLAIN, "chaos": CHAOS, **JOINED}
+BACKENDS = {"tone": PLAIN, "espeak": PLAIN, "babble": PLAIN, "chaos": PLAIN, **JOINED}
 TEXTS = (
     "Every engine has a process of its own. Nobody hears what another one does.",
     "This is said at the same time. It is said to the end.",

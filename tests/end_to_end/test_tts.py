@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import Server, running, wait_until
+from tests.end_to_end.conftest import PATIENCE, Server, running, wait_until
 from tests.end_to_end.talking import levels, talk
 from voice_server.audio.encode import UNKNOWN_SIZE
 
@@ -184,8 +184,8 @@ def test_a_client_that_goes_away_frees_its_slot(server: Server, http: httpx.Clie
         sound = answer.iter_raw()
         assert next(sound)
         assert pool.free_slots < pool.slots
-    wait_until(lambda: pool.free_slots == pool.slots, 5)
-    wait_until(lambda: not server.turns, 5)
+    wait_until(lambda: pool.free_slots == pool.slots)
+    wait_until(lambda: not server.turns)
 
 
 def test_a_client_that_goes_away_before_the_first_sound_frees_its_slot(
@@ -193,13 +193,13 @@ def test_a_client_that_goes_away_before_the_first_sound_frees_its_slot(
 ) -> None:
     pool = server.service.pools["chaos"]
     body = json.dumps({"text": "hang", "backend": "chaos"}).encode()
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw:
         raw.sendall(
             b"POST /tts HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
             + body
         )
         wait_until(lambda: server.turns == 1)
-    wait_until(lambda: not server.turns, 5)
+    wait_until(lambda: not server.turns)
     # The worker that hangs is replaced; the next one speaks.
     wait_until(lambda: pool.is_ready and pool.free_slots == pool.slots)
     assert http.post("/tts", json={"text": "Hello.", "backend": "chaos"}).status_code == 200
