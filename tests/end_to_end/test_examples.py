@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(40)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
         log.close()
@@ -176,11 +176,11 @@ def test_the_page_is_served_as_its_instructions_say_and_let_in(server: str) -> N
         thread.start()
         try:
             url = f"http://127.0.0.1:{files.server_port}/browser.html"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 page = answer.read().decode()
         finally:
             files.shutdown()
-            thread.join(10)
+            thread.join(60)
     assert re.findall(r'id="url" value="ws://[^"]+(/stream-tokens)"', page) == ["/stream-tokens"]
     sound, messages = asyncio.run(speak(server, "Hello there.", origin=PAGE_ORIGIN))
     assert len(sound) / 2 / RATE == pytest.approx(2 * WORD, abs=0.05)

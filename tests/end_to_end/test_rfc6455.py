@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 ALIVE = b'{"cancel": true}'
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 
 
 def frame(opcode, payload=b"", *, fin=True, rsv=0, masked=True, length=None):
