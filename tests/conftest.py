@@ -6,13 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# A busy machine is no fault of what is tested: no example has a deadline, and none is too slow.
-settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
-settings.load_profile("patient")
+import tests.examples  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
