@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ REQUIRED = (
 )
 KINDS = {"base": "Base", "custom_voice": "CustomVoice", "voice_design": "VoiceDesign"}
 CODEC = "qwen3_tts_tokenizer_12hz"
+_LAYER = re.compile(r"talker\.(code_predictor\.)?model\.layers\.\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +229,13 @@ def _check(wrapper: Any, directory: Path) -> None:
     _check_weights(codec, directory / "speech_tokenizer", ("decoder.",))
     _check_ids(model.config, directory)
     _check_vocabulary(wrapper.processor.tokenizer, model.config, directory)
-    groups = model.config.talker_config.num_code_groups
-    if (books := codec.decoder.config.num_quantizers) != groups:
+    talker = model.config.talker_config
+    groups, predicted = talker.num_code_groups, talker.code_predictor_config.num_code_groups
+    books = codec.decoder.config.num_quantizers
+    if not groups == predicted == books:
         raise _incomplete(
-            f"{directory}: its talker makes {groups} codes a frame and its codec reads {books}; "
-            "fetch the whole checkpoint again"
+            f"{directory}: its talker makes {groups} codes a frame, its code predictor "
+            f"{predicted}, and its codec reads {books}; fetch the whole checkpoint again"
         )
 
 
@@ -251,6 +255,11 @@ def _check_weights(model: Any, directory: Path, prefixes: tuple[str, ...]) -> No
         raise _incomplete(
             f"the weights in {directory} have no {missing[0]}, nor {len(missing) - 1} others that "
             "its config.json speaks of; fetch both again"
+        )
+    if surplus := sorted(name for name in names - wanted if _LAYER.match(name)):
+        raise _incomplete(
+            f"the weights in {directory} hold {surplus[0]}, a layer that its config.json does not "
+            "speak of; fetch both again"
         )
     # aminmax passes NaN on and, unlike isfinite, makes no copy of what it reads.
     ends = {name: torch.stack(weights[name].aminmax()) for name in sorted(names & weights.keys())}

@@ -161,6 +161,8 @@ def test_weights_that_a_dtype_cannot_hold_are_named_with_another_dtype(copy):
         ({"talker_config": {"spk_id": {}}}, "no speakers"),
         ({"talker_config": {"spk_id": None}}, "could not be loaded"),
         ({"talker_config": {"num_hidden_layers": 3}}, "have no talker.model.layers.2"),
+        ({"talker_config": {"num_hidden_layers": 1}}, "hold talker.model.layers.1"),
+        ({"talker_config": {"num_hidden_layers": 0}}, "hold talker.model.layers.0"),
         ({"talker_config": {"hidden_size": "64"}}, "could not be loaded"),
         ({"talker_config": {"hidden_size": 128}}, "could not be loaded"),
         ({"talker_config": "small"}, "could not be loaded"),
@@ -195,14 +197,24 @@ def test_a_processor_of_another_kind_is_refused(copy):
     assert "could not be loaded" in str(failure.value)
 
 
-def test_a_codec_of_fewer_codebooks_is_refused(copy):
-    path = copy / "speech_tokenizer" / "config.json"
-    config = json.loads(path.read_text())
-    config["decoder_config"]["num_quantizers"] = 8
-    path.write_text(json.dumps(config))
+@pytest.mark.parametrize(
+    ("folder", "names", "words"),
+    [
+        ("speech_tokenizer", ("decoder_config", "num_quantizers"), "its codec reads 8"),
+        (".", ("talker_config", "num_code_groups"), "talker makes 8 codes"),
+        (".", ("talker_config", "code_predictor_config", "num_code_groups"), "code predictor 8"),
+    ],
+)
+def test_parts_that_count_codebooks_differently_are_refused(copy, folder, names, words):
+    path = copy / folder / "config.json"
+    whole = config = json.loads(path.read_text())
+    for name in names[:-1]:
+        config = config[name]
+    config[names[-1]] = 8
+    path.write_text(json.dumps(whole))
     with refused("model_incomplete") as failure:
         load(copy)
-    assert "16 codes a frame and its codec reads 8" in str(failure.value)
+    assert words in str(failure.value)
 
 
 def test_what_a_configuration_says_beside_the_matter_is_overlooked(copy):
