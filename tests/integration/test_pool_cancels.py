@@ -137,8 +137,11 @@ def test_a_failure_that_leads_its_listener_to_cancel_the_others_revives_none() -
             deadline = asyncio.get_running_loop().time()
             first = Listener()
             others = [Listener() for _ in range(3)]
-            fails = job(first, "This one is too late to be tried again.", deadline=deadline)
-            rest = [job(other, "The others belong to the same turn.") for other in others]
+            # Without the credit for all of it none has ended before its worker is killed.
+            late = "This one is too late to be tried again."
+            fails = job(first, late, deadline=deadline, credit=2_400)
+            turn = "The others belong to the same turn."
+            rest = [job(other, turn, credit=2_400) for other in others]
             for each in (fails, *rest):
                 pool.submit(each)
             await first.sound()

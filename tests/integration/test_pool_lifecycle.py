@@ -119,9 +119,8 @@ def test_a_stop_without_it_tells_every_job() -> None:
 
 def test_jobs_do_not_wait_for_ever_for_a_worker_that_loads() -> None:
     async def go() -> None:
-        async with pool_of(
-            "chaos", wait=False, patience=0.3, options={"load_seconds": 1.2}
-        ) as pool:
+        options = {"load_seconds": 4.0}
+        async with pool_of("chaos", wait=False, patience=0.3, options=options) as pool:
             error = await say(pool, "hello").failure()
             assert isinstance(error, NotReady)
             with pytest.raises(NotReady):
