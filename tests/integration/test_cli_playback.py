@@ -20,9 +20,11 @@ TONE = (np.sin(np.arange(24_000) / 9) * 9000).astype("<i2").tobytes()
 
 def test_a_device_takes_everything_before_it_is_finished() -> None:
     with contextlib.closing(Player(is_null=True)) as player:
-        player.write(TONE[:9600])
+        player.write(TONE * 60)
         assert player.waiting > 0
-        asyncio.run(asyncio.wait_for(player.finish(), 20))
+        player.drop()
+        player.write(TONE[:9600])
+        asyncio.run(asyncio.wait_for(player.finish(), 60))
         assert player.waiting == 0
 
 
@@ -31,7 +33,7 @@ def test_what_is_dropped_is_not_played() -> None:
         player.write(TONE * 60)
         player.drop()
         assert player.waiting == 0
-        asyncio.run(asyncio.wait_for(player.finish(), 20))
+        asyncio.run(asyncio.wait_for(player.finish(), 60))
 
 
 def test_the_client_plays_a_growing_buffer_to_its_end() -> None:
@@ -39,7 +41,7 @@ def test_the_client_plays_a_growing_buffer_to_its_end() -> None:
     player = client.Player(heard, is_null=True)
     try:
         heard += TONE[:4800]
-        asyncio.run(asyncio.wait_for(player.finish(), 20))
+        asyncio.run(asyncio.wait_for(player.finish(), 60))
     finally:
         player.stop()
 
