@@ -40,10 +40,10 @@ async def watched(
     dropped = DroppedVoices(tmp_path / "voice_samples", catalogue)
     dropped.start()
     try:
-        await asyncio.wait_for(dropped.scanned.wait(), 30)
+        await asyncio.wait_for(dropped.scanned.wait(), 60)
         yield dropped.folder, catalogue
     finally:
-        await asyncio.wait_for(dropped.stop(), 10)
+        await asyncio.wait_for(dropped.stop(), 60)
 
 
 class Clock:
@@ -59,7 +59,7 @@ class Clock:
         return 1_000 + self.passed
 
 
-async def until(condition: Callable[[], object], timeout: float = 30) -> None:
+async def until(condition: Callable[[], object], timeout: float = 60) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.02)

@@ -226,7 +226,7 @@ async def test_an_export_beside_a_replacement_or_a_deletion_blames_no_lost_file(
         replaced, pack = threading.Event(), packages._pack
 
         def pack_late(voice: Voice) -> bytes:
-            assert replaced.wait(30)
+            assert replaced.wait(60)
             return pack(voice)
 
         monkeypatch.setattr(packages, "_pack", pack_late)

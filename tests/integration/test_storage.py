@@ -194,7 +194,7 @@ async def test_a_change_is_carried_through_though_its_caller_goes_away(tmp_path:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "maya" not in catalogue:
                 await asyncio.sleep(0.01)
         assert len(files(tmp_path)) == 3
@@ -397,7 +397,7 @@ async def test_a_server_killed_while_writing_loses_nothing_it_acknowledged(tmp_p
             if line.endswith("\n")
         ]
         process.stdout.close()
-        process.wait(20)
+        process.wait(60)
         for line in lines:
             match line:
                 case ["+", voice_id]:
