@@ -133,6 +133,13 @@ cleaners = st.sampled_from(
 )
 
 
+@given(st.sampled_from("-=*_|`~#[<"), st.integers(90, 320), markup)
+@settings(max_examples=100, deadline=None)
+def test_a_row_of_marks_too_long_to_wait_for_does_not_depend_on_the_cut(mark, count, after) -> None:
+    text = mark * count + after
+    assert cleaned(list(text), Cleaner()) == cleaned([text], Cleaner())
+
+
 @given(markup | any_text, sizes, cleaners)
 @settings(max_examples=200, deadline=None)
 def test_cleaned_text_does_not_depend_on_how_the_text_was_cut(text, widths, new) -> None:

@@ -72,6 +72,7 @@ CLEANED = {
     "tilde block": ("~~~\n```\n~~~\nDone.", "Done."),
     "code block without an end": ("Hi\n\n```\nx = 1\n", "Hi\n\n"),
     "rule": ("a\n\n---\n\n* * *\nb", "a\n\nb"),
+    "long rule": ("a\n\n" + "-" * 120 + "\n\nb", "a\n\nb"),
     "link": ('See [the docs](https://a.org/b_(c) "T").', "See the docs."),
     "link with emphasis": ("[**a** b](http://x.y)", "a b"),
     "reference": ("[text][ref] and [text][]\n\n[ref]: https://a.b", "text and text\n\n"),

@@ -1,6 +1,7 @@
 """Recognises what a line of Markdown begins with, in a text that may still be arriving.
 
-As in ``markup``: None means that more text decides, and more text never changes an answer.
+As in ``markup``: None means that more text decides, and more text never changes an answer. So a row
+of marks too long to be waited for is judged without what follows it, which may not be there yet.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _RULE = re.compile(r"([-*_=+])(?:[ \t]*\1)*[ \t]*")
 _RULE_CHARS = 100
 _NUMBER = re.compile(r"\d{1,9}+[.)](?=[ \t\n])")
 _NUMBER_BEGUN = re.compile(r"\d{1,9}+[.)]?")
-_ROW_RULE = re.compile(r"[|:\- \t]{1,300}+")
+_ROW_RULE = re.compile(r"[|:\- \t]+")
+_ROW_CHARS = 300
 _BULLETS = "-*+•‣◦▪▸●○·"
 # Nothing else begins a block: these characters are all that a line's first one is asked for.
 SPECIAL = frozenset("#>|`~!_=0123456789" + _BULLETS)
@@ -68,11 +70,12 @@ def _heading(text: str, at: int, is_final: bool) -> Found | None:
 
 
 def _row(text: str, at: int, is_final: bool) -> Found | None:
-    row = _ROW_RULE.match(text, at)
+    row = _ROW_RULE.match(text, at, at + _ROW_CHARS)
     assert row is not None
-    if row.end() == len(text) and row.end() - at < 300 and not is_final:
+    is_long = row.end() - at == _ROW_CHARS
+    if row.end() == len(text) and not (is_long or is_final):
         return None
-    is_rule = "-" in row[0] and text[row.end() : row.end() + 1] in ("", "\n", "\r")
+    is_rule = "-" in row[0] and (is_long or text[row.end() : row.end() + 1] in ("", "\n", "\r"))
     return Found("rule", row.end()) if is_rule else Found("row", at)
 
 
@@ -96,10 +99,11 @@ def _rule(text: str, at: int, is_final: bool) -> Found | None:
     """``---``, ``* * *`` and the like; the underline of a heading; a bullet; or ``**bold**``."""
     row = _RULE.match(text, at, at + _RULE_CHARS)
     assert row is not None
-    if row.end() == len(text) and row.end() - at < _RULE_CHARS and not is_final:
+    is_long = row.end() - at == _RULE_CHARS
+    if row.end() == len(text) and not (is_long or is_final):
         return None
     mark, marks = row[1], len(row[0].replace(" ", "").replace("\t", ""))
-    if text[row.end() : row.end() + 1] in ("", "\n", "\r"):
+    if is_long or text[row.end() : row.end() + 1] in ("", "\n", "\r"):
         if marks >= 3 or (mark in "=-" and marks == 2):
             return Found("rule", row.end())
         return Found("item", row.end()) if mark in _BULLETS and marks == 1 else Found("text", at)
