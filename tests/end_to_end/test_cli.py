@@ -77,6 +77,25 @@ def test_a_disk_that_is_full_is_told_in_one_line(tmp_path: Path) -> None:
         assert done.returncode == 2
         reason = "cannot be written: No space left on device"
         assert done.stderr == f"error: --output {path} › {reason}\n"
+        assert "written to" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("output", "ends_as"),
+    [
+        ("&-", (0, "")),
+        ("/dev/full", (1, "error: the output cannot be written: No space left on device\n")),
+    ],
+    ids=["closed", "full"],
+)
+def test_an_output_that_takes_nothing_ends_without_a_traceback(
+    tmp_path: Path, output: str, ends_as: tuple[int, str]
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" cli.py backends list >{output}', sys.executable],
+        stderr=subprocess.PIPE, text=True, timeout=150, cwd=ROOT, env=environment(tmp_path),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == ends_as
 
 
 def test_an_empty_pipe_says_a_sample_and_says_that_it_does(tmp_path: Path) -> None:

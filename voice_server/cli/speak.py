@@ -168,13 +168,20 @@ async def _run(config: Config, order: Order) -> int:
             sinks.append(stack.enter_context(contextlib.closing(player)))
         async with engine(config) as service:
             await service.route(order.asked)  # a wrong voice is told before a clock runs
-            return await _speak_order(service, order, sinks, player)
+            report = Report()
+            status = await _speak_order(service, order, sinks, player, report)
+    if order.output and report.samples:
+        typer.echo(f"written to {order.output}")
+    return status
 
 
 async def _speak_order(
-    service: SpeechService, order: Order, sinks: Sequence[Sink], player: Player | None
+    service: SpeechService,
+    order: Order,
+    sinks: Sequence[Sink],
+    player: Player | None,
+    report: Report,
 ) -> int:
-    report = Report()
     text: str | AsyncIterator[str] = order.text or ""
     show: Show = show_errors
     if order.text is None or order.token_delay is not None:
@@ -203,6 +210,4 @@ async def _speak_order(
         return 130
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-    if order.output and report.samples:
-        typer.echo(f"written to {order.output}")
     return 1 if report.errors else 0
