@@ -33,7 +33,7 @@ REQUIRED = (
 )
 KINDS = {"base": "Base", "custom_voice": "CustomVoice", "voice_design": "VoiceDesign"}
 CODEC = "qwen3_tts_tokenizer_12hz"
-_LAYER = re.compile(r"talker\.(code_predictor\.)?model\.layers\.\d+\.")
+_LAYER = re.compile(r"(talker(\.code_predictor)?\.model|decoder\.pre_transformer)\.layers\.\d+\.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,14 @@ def edit(path, **changes):
     path.write_text(json.dumps({**value, **changes}))
 
 
+def edit_within(path, names, value):
+    whole = config = json.loads(path.read_text())
+    for name in names[:-1]:
+        config = config[name]
+    config[names[-1]] = value
+    path.write_text(json.dumps(whole))
+
+
 @pytest.mark.parametrize("name", loading.REQUIRED)
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
@@ -206,15 +214,18 @@ def test_a_processor_of_another_kind_is_refused(copy):
     ],
 )
 def test_parts_that_count_codebooks_differently_are_refused(copy, folder, names, words):
-    path = copy / folder / "config.json"
-    whole = config = json.loads(path.read_text())
-    for name in names[:-1]:
-        config = config[name]
-    config[names[-1]] = 8
-    path.write_text(json.dumps(whole))
+    edit_within(copy / folder / "config.json", names, 8)
     with refused("model_incomplete") as failure:
         load(copy)
     assert words in str(failure.value)
+
+
+def test_a_codec_of_fewer_layers_than_its_weights_is_refused(copy):
+    path = copy / "speech_tokenizer" / "config.json"
+    edit_within(path, ("decoder_config", "num_hidden_layers"), 1)
+    with refused("model_incomplete") as failure:
+        load(copy)
+    assert "hold decoder.pre_transformer.layers.1" in str(failure.value)
 
 
 def test_what_a_configuration_says_beside_the_matter_is_overlooked(copy):
