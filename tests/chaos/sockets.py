@@ -30,7 +30,9 @@ def _run(work: Coroutine[Any, Any, Reached]) -> Reached:
 
 
 def _socket(port: int, path: str = "/stream-tokens", **options: Any) -> Any:
-    return websockets.connect(f"ws://127.0.0.1:{port}{path}", compression=None, **options)
+    return websockets.connect(
+        f"ws://127.0.0.1:{port}{path}", compression=None, open_timeout=60, **options
+    )
 
 
 async def _turn(

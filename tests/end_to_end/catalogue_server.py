@@ -65,7 +65,7 @@ class Server:
         )
 
     def socket(self, path: str) -> Any:
-        return connect(f"ws://127.0.0.1:{self.port}{path}", max_size=None)
+        return connect(f"ws://127.0.0.1:{self.port}{path}", max_size=None, open_timeout=PATIENCE)
 
     def recording(self, name: str, pitch: float) -> str:
         """A WAV of this pitch in the folder; its name."""

@@ -13,7 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.end_to_end.conftest import Server, running, wait_until
+from tests.end_to_end.conftest import PATIENCE, Server, running, wait_until
 from tests.end_to_end.talking import talk
 from voice_server.web.auth import OPEN_LISTS, OPEN_PATHS
 
@@ -32,13 +32,13 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def http(locked: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=locked.url) as client:
+    with httpx.Client(base_url=locked.url, timeout=PATIENCE) as client:
         yield client
 
 
 def handshake(url: str, headers: dict[str, str]) -> int:
     try:
-        with connect(url, additional_headers=headers):
+        with connect(url, additional_headers=headers, open_timeout=PATIENCE):
             return 101
     except InvalidStatus as exc:
         return exc.response.status_code
@@ -147,10 +147,10 @@ backends:
 """
     with running(tmp_path, "chaos", yaml=broken, api_key=KEY) as server:
         wait_until(lambda: server.service.pools["chaos"].last_error)
-        stranger = httpx.get(f"{server.url}/ready")
+        stranger = httpx.get(f"{server.url}/ready", timeout=PATIENCE)
         assert stranger.status_code == 503
         assert "exited with code 7" in stranger.text
         assert "library banner" not in stranger.text
-        operator = httpx.get(f"{server.url}/ready", headers={"X-API-Key": KEY})
+        operator = httpx.get(f"{server.url}/ready", headers={"X-API-Key": KEY}, timeout=PATIENCE)
         assert "exited with code 7" in operator.text
         assert "library banner" in operator.text

@@ -111,7 +111,7 @@ def test_a_recording_may_come_through_a_pipe_and_a_bad_folder_is_told(tmp_path: 
     writing = threading.Thread(target=pipe.write_bytes, args=[wav()], daemon=True)
     writing.start()
     assert said(tmp_path, "voices", "clone", "me", str(pipe)) == ["me"]
-    writing.join(30)
+    writing.join(60)
     for place in ("/dev/null", "/proc/nothing"):
         [problem] = said(tmp_path, "voices", "export", "--output", place, status=2)
         assert problem.startswith(f"error: --output {place} › cannot be written: ")

@@ -107,7 +107,7 @@ def test_sigterm_lets_a_turn_finish_and_ends_with_status_0(tmp_path: Path) -> No
     with running_server(tmp_path, "--backend", "chaos") as (process, port):
         wait_for(lambda: is_ready(port))
         workers = workers_of(process)
-        with connect(f"ws://127.0.0.1:{port}/stream-tokens") as socket:
+        with connect(f"ws://127.0.0.1:{port}/stream-tokens", open_timeout=SECONDS) as socket:
             socket.send(json.dumps({"timestamps": True}))
             socket.send(json.dumps({"token": "slow slow slow one. " * 3, "done": True}))
             while not isinstance(socket.recv(SECONDS), bytes):
@@ -128,7 +128,7 @@ def test_a_second_signal_does_not_wait_for_turns(tmp_path: Path) -> None:
     with running_server(tmp_path, "--backend", "chaos") as (process, port):
         wait_for(lambda: is_ready(port))
         workers = workers_of(process)
-        with connect(f"ws://127.0.0.1:{port}/stream-tokens") as socket:
+        with connect(f"ws://127.0.0.1:{port}/stream-tokens", open_timeout=SECONDS) as socket:
             socket.send(json.dumps({"token": "slow " * 2000 + "."}))
             while not isinstance(socket.recv(SECONDS), bytes):
                 pass
@@ -216,7 +216,9 @@ def test_neither_keys_nor_texts_of_an_address_are_logged(tmp_path: Path) -> None
         tmp_path, VOICE_SERVER_API_KEY=key, VOICE_SERVER_LOG_LEVEL="DEBUG"
     ) as (_, port):  # fmt: skip
         wait_for(lambda: is_ready(port))
-        with connect(f"ws://127.0.0.1:{port}/stream?text=confidential&api_key={key}") as socket:
+        with connect(
+            f"ws://127.0.0.1:{port}/stream?text=confidential&api_key={key}", open_timeout=SECONDS
+        ) as socket:
             while isinstance(socket.recv(SECONDS), str):
                 pass
         get(port, f"/voices?api_key={key}")
@@ -274,7 +276,9 @@ def test_text_without_an_end_is_spoken_at_once_where_no_delay_is_wanted(tmp_path
     # On the event loop that operators run: its timers that are due at once are of another kind.
     with running_server(tmp_path) as (_, port):
         wait_for(lambda: is_ready(port))
-        with connect(f"ws://127.0.0.1:{port}/stream-tokens", compression=None) as socket:
+        with connect(
+            f"ws://127.0.0.1:{port}/stream-tokens", compression=None, open_timeout=SECONDS
+        ) as socket:
             for message in ({"max_delay_ms": 0}, {"token": "no end "}, {"token": "of it "}):
                 socket.send(json.dumps(message))
             while not isinstance(socket.recv(SECONDS), bytes):

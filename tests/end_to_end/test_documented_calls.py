@@ -167,7 +167,7 @@ def test_a_batch_is_spoken_and_its_progress_told(server: Server) -> None:
     assert [(f["index"], f["code"]) for f in final["failures"]] == [(1, "unknown_voice")]
     assert server.json(server.url(f"/generate/batch/{batch['batch_id']}")) == final
     with server.socket("/generate/batch/none/ws") as socket:
-        assert json.loads(socket.recv(30))["code"] == "unknown_batch"
+        assert json.loads(socket.recv(60))["code"] == "unknown_batch"
 
 
 # -- upload, preview, save -------------------------------------------------------------------------

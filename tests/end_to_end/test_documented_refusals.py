@@ -255,10 +255,10 @@ def test_a_wrong_message_is_answered_and_the_socket_lives(
 ) -> None:
     with server.socket("/ws") as socket:
         socket.send(message)
-        answer = json.loads(socket.recv(30))
+        answer = json.loads(socket.recv(60))
         assert (answer["type"], answer["data"]["code"]) == ("error", code)
         socket.send('{"type": "ping"}')
-        assert json.loads(socket.recv(30))["type"] == "pong"
+        assert json.loads(socket.recv(60))["type"] == "pong"
 
 
 def test_nothing_is_left_of_refused_uploads(server: Server) -> None:

@@ -52,7 +52,7 @@ def ask(url: str) -> tuple[int, dict[str, object]]:
 
 def speaks(port: int) -> bool:
     """Whether words that are sent come back as sound."""
-    with connect(f"ws://127.0.0.1:{port}/stream-tokens") as agent:
+    with connect(f"ws://127.0.0.1:{port}/stream-tokens", open_timeout=SECONDS) as agent:
         agent.send(json.dumps({"token": "Hello world. ", "done": True}))
         return any(isinstance(message, bytes) for message in agent)
 

@@ -110,7 +110,7 @@ async def speak(
     """One turn: its sound and its messages."""
     sound, messages = b"", []
     async with asyncio.timeout(60):
-        async with connect(f"ws://{address}/stream-tokens", **options) as socket:
+        async with connect(f"ws://{address}/stream-tokens", **options, open_timeout=60) as socket:
             if config:
                 await socket.send(json.dumps(config))
             for token in re.findall(r"(?s).{1,3}", text):

@@ -53,12 +53,12 @@ def test_a_server_answers_before_its_workers_are_warm_and_says_so(tmp_path: Path
     (tmp_path / "slow" / "backend.py").write_text(program, encoding="utf-8")
     slow = f"default: slow\nbackends:\n  slow: {{python: {sys.executable}, path: slow}}\n"
     with running(tmp_path, "slow", yaml=slow) as server, ThreadPoolExecutor(1) as thread:
-        answer = httpx.get(f"{server.url}/ready")
+        answer = httpx.get(f"{server.url}/ready", timeout=PATIENCE)
         assert answer.status_code == 503
         assert answer.json()["status"] == "starting"
         assert "loading" in answer.json()["detail"]
         assert answer.headers["retry-after"] == "1"
-        health = httpx.get(f"{server.url}/health").json()
+        health = httpx.get(f"{server.url}/health", timeout=PATIENCE).json()
         assert (health["status"], health["model_loaded"]) == ("healthy", False)
         # A request that comes meanwhile waits, and is served.
         asked = thread.submit(
@@ -67,7 +67,7 @@ def test_a_server_answers_before_its_workers_are_warm_and_says_so(tmp_path: Path
         wait_until(lambda: server._uvicorn.server_state.tasks)
         go.touch()
         assert asked.result(PATIENCE).status_code == 200
-        assert httpx.get(f"{server.url}/ready").status_code == 200
+        assert httpx.get(f"{server.url}/ready", timeout=PATIENCE).status_code == 200
 
 
 def test_a_backend_that_does_not_start_gives_its_reason(tmp_path: Path) -> None:
@@ -80,14 +80,16 @@ backends:
     with running(tmp_path, "chaos", "tone", yaml=broken) as server:
         server.wait_ready("tone")
         wait_until(lambda: server.service.pools["chaos"].last_error)
-        answer = httpx.get(f"{server.url}/ready").json()
+        answer = httpx.get(f"{server.url}/ready", timeout=PATIENCE).json()
         assert answer["code"] == "not_ready"
         assert "no GPU here" in answer["backends"]["chaos"]["reason"]
         assert answer["backends"]["tone"]["ready"] is True
         refused = httpx.post(f"{server.url}/tts", json={"text": "Hello."}, timeout=60)
         assert refused.status_code == 503
         assert "no GPU here" in refused.json()["detail"]
-        spoken = httpx.post(f"{server.url}/tts", json={"text": "Hello.", "backend": "tone"})
+        spoken = httpx.post(
+            f"{server.url}/tts", json={"text": "Hello.", "backend": "tone"}, timeout=PATIENCE
+        )
         assert spoken.status_code == 200
 
 
@@ -104,8 +106,8 @@ def test_draining_refuses_what_is_new_and_finishes_what_runs(tmp_path: Path) -> 
             agent.until("audio")
             draining = server.begin_drain()
             wait_until(lambda: server.service.is_draining)
-            assert httpx.get(f"{server.url}/ready").json()["status"] == "draining"
-            refused = httpx.post(f"{server.url}/tts", json={"text": "Hello."})
+            assert httpx.get(f"{server.url}/ready", timeout=PATIENCE).json()["status"] == "draining"
+            refused = httpx.post(f"{server.url}/tts", json={"text": "Hello."}, timeout=PATIENCE)
             assert (refused.status_code, refused.json()["code"]) == (503, "draining")
             assert refused.headers["retry-after"]
             assert agent.until_closed() == 1000

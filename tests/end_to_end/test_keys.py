@@ -11,7 +11,7 @@ from starlette.routing import WebSocketRoute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.end_to_end.catalogue_server import Server, serving
+from tests.end_to_end.catalogue_server import PATIENCE, Server, serving
 from voice_server.web.access import scope_of
 from voice_server.web.app import DOORS
 from voice_server.web.auth import OPEN_LISTS
@@ -52,7 +52,7 @@ def new_key(server: Server, *scopes: str, rate: str = "") -> dict[str, Any]:
 def open_socket(server: Server, path: str, **options: Any) -> int:
     """The status of the handshake."""
     try:
-        with connect(f"ws://127.0.0.1:{server.port}{path}", **options):
+        with connect(f"ws://127.0.0.1:{server.port}{path}", **options, open_timeout=PATIENCE):
             return 101
     except InvalidStatus as exc:
         return exc.response.status_code

@@ -176,7 +176,7 @@ def test_a_model_is_unloaded_only_after_its_turns(server: Server) -> None:
     server.json("-X", "POST", server.url("/models/load"))
     with server.socket("/stream-tokens") as socket:
         socket.send(json.dumps({"token": "One two three. "}))
-        while isinstance(socket.recv(30), str):
+        while isinstance(socket.recv(60), str):
             pass
         answers: list[object] = []
         thread = threading.Thread(
@@ -192,6 +192,28 @@ def test_a_model_is_unloaded_only_after_its_turns(server: Server) -> None:
     thread.join(60)
     assert answers
     server.json("-X", "POST", server.url("/models/load"))
+
+
+def test_a_socket_that_stays_open_outlives_its_model(server: Server) -> None:
+    def said(text: str) -> int:
+        socket.send(json.dumps({"token": text, "done": True}))
+        sound = 0
+        while True:
+            message = socket.recv(60)
+            if isinstance(message, bytes):
+                sound += len(message)
+                continue
+            told = json.loads(message)
+            assert told["type"] != "error", told
+            if told["type"] == "done":
+                return sound
+
+    with server.socket("/stream-tokens") as socket:
+        socket.send(json.dumps({"keep_open": True}))
+        assert json.loads(socket.recv(60))["type"] == "ready"
+        for text in ("Configured before.", "Spoken before."):
+            server.json("-X", "POST", server.url("/models/unload"))
+            assert said(text) > 2_000
 
 
 @pytest.mark.parametrize(
@@ -218,6 +240,10 @@ def test_a_model_that_nobody_uses_leaves_memory(tmp_path: Path) -> None:
         [tone] = server.json(server.url("/ready"))["backends"].values()
         assert tone["ready"] is False
         assert "the next turn loads it" in tone["reason"]
+        assert server.json(server.url("/api/v1/status"))["status"] == "ok"
+        # Whoever only connects wants nothing spoken yet.
+        with server.socket("/cartesia/tts/websocket"):
+            assert server.json(models)["models"][0]["state"] == "unloaded"
         assert len(server.sound("/tts", {"text": "Here I am."})) > 2_000
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.catalogue_server import Server, pitch_in, serving
+from tests.end_to_end.catalogue_server import PATIENCE, Server, pitch_in, serving
 from tests.recordings import container, wav
 
 
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def dropped(server: Server) -> tuple[str, float]:
     (server.folder / "samples" / "fallen.wav").write_bytes(wav(3, 171))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         voices = server.json(server.url("/voices?kind=dropped"))["voices"]
         if any(voice["id"] == "fallen" for voice in voices):

@@ -239,7 +239,10 @@ def test_the_demonstration_of_packages_runs_through_the_relay(tunnel: Pair) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All 2 voices are back" in done.stdout
-    assert httpx.get(f"{tunnel.url}{VOICES}", headers=AUTHORISED).json()["total"] == 0
+    assert (
+        httpx.get(f"{tunnel.url}{VOICES}", headers=AUTHORISED, timeout=PATIENCE).json()["total"]
+        == 0
+    )
 
 
 def test_over_tls_with_a_certificate_of_its_own(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.sync.client import connect
 
-from tests.end_to_end.cli_process import running_server, wait_for
+from tests.end_to_end.cli_process import SECONDS, running_server, wait_for
 
 TEXT = "Hello there my friend. And here is another sentence."
 
@@ -53,7 +53,7 @@ def test_a_turn_is_a_trace_from_its_first_token_across_the_pipe_to_its_end(tmp_p
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         with running_server(tmp_path, "--backend", "tone", **settings) as (_, port):
-            with connect(f"ws://127.0.0.1:{port}/stream-tokens") as socket:
+            with connect(f"ws://127.0.0.1:{port}/stream-tokens", open_timeout=SECONDS) as socket:
                 socket.send(json.dumps({"token": TEXT, "done": True}))
                 assert bytes in map(type, list(socket))
             wait_for(lambda: any(span.name == "turn" for span in spans))

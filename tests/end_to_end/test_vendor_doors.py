@@ -38,14 +38,16 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ids=lambda headers: next(iter(headers)),
 )
 def test_each_vendor_s_header_holds_the_key(locked: Server, headers: dict[str, str]) -> None:
-    assert httpx.get(f"{locked.url}/v1/models", headers=headers).status_code == 200
+    assert (
+        httpx.get(f"{locked.url}/v1/models", headers=headers, timeout=PATIENCE).status_code == 200
+    )
 
 
 def test_a_browser_shows_the_key_as_a_protocol(locked: Server) -> None:
     address = f"{locked.ws}/stream-tokens"
     for key, expected in ((KEY, 101), ("wrong", 401)):
         try:
-            with connect(address, subprotocols=["token", key]):  # type: ignore[list-item]
+            with connect(address, subprotocols=["token", key], open_timeout=PATIENCE):  # type: ignore[list-item]
                 status = 101
         except InvalidStatus as exc:
             status = exc.response.status_code
@@ -65,16 +67,16 @@ def test_a_browser_shows_the_key_as_a_protocol(locked: Server) -> None:
 def test_a_refusal_has_the_shape_of_whoever_asks(
     locked: Server, path: str, headers: dict[str, str], shape: set[str]
 ) -> None:
-    answer = httpx.get(locked.url + path, headers=headers)
+    answer = httpx.get(locked.url + path, headers=headers, timeout=PATIENCE)
     assert answer.status_code == 401
     assert answer.json().keys() == shape
 
 
 def test_lists_for_open_webui_need_no_key_and_cloning_does(locked: Server) -> None:
-    voices = httpx.get(f"{locked.url}/v1/audio/voices").json()["voices"]
+    voices = httpx.get(f"{locked.url}/v1/audio/voices", timeout=PATIENCE).json()["voices"]
     assert {"alloy", "high"} <= {voice["id"] for voice in voices}
-    assert httpx.get(f"{locked.url}/v1/audio/models").json()["models"]
-    assert httpx.post(f"{locked.url}/v1/audio/voices").status_code == 401
+    assert httpx.get(f"{locked.url}/v1/audio/models", timeout=PATIENCE).json()["models"]
+    assert httpx.post(f"{locked.url}/v1/audio/voices", timeout=PATIENCE).status_code == 401
 
 
 def test_no_log_shows_what_a_mounted_address_holds(
@@ -187,8 +189,10 @@ def test_a_server_that_is_full_says_so_in_the_vendor_s_words(tmp_path: Path) -> 
     with running(tmp_path, "tone") as server:
         server.wait_ready()
         assert server.begin_drain().result(PATIENCE) is True
-        answer = httpx.post(f"{server.url}/v1/audio/speech", json={"input": TEXT})
+        answer = httpx.post(f"{server.url}/v1/audio/speech", json={"input": TEXT}, timeout=PATIENCE)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
         assert answer.headers["retry-after"] == "1"
-        answer = httpx.post(f"{server.url}/v1/text-to-speech/high", json={"text": TEXT})
+        answer = httpx.post(
+            f"{server.url}/v1/text-to-speech/high", json={"text": TEXT}, timeout=PATIENCE
+        )
         assert (answer.status_code, answer.json()["detail"]["status"]) == (503, "system_busy")

@@ -225,6 +225,7 @@ async def intrude(world: World) -> HostileBox:
         subprotocols=["voice-tunnel-3.msgpack"],
         compression=None,
         proxy=None,  # type: ignore[list-item]
+        open_timeout=PATIENCE,
     )
     handshake = BoxHandshake(b"n" * 32, "home", BOX_KEY, "msgpack")
     await socket.send(handshake.answer(await socket.recv(), NONE, 0))
