@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from voice_server.cli.console import errors_told, parse_option
 from voice_server.cli.logs import JsonFormatter, TextFormatter, without_queries
 from voice_server.cli.remote import authorization
 from voice_server.cli.report import Report
-from voice_server.cli.serve import check_exposure, is_loopback
+from voice_server.cli.serve import allow_files, check_exposure, is_loopback
 from voice_server.cli.speak import tokens_of
 from voice_server.core.errors import (
     BackendNotInstalled,
@@ -104,6 +105,33 @@ def record(name: str, message: str, *args: object) -> logging.LogRecord:
 def test_a_key_from_a_file_is_shown_without_its_line_break() -> None:
     assert authorization("secret\n") == {"Authorization": "Bearer secret"}
     assert authorization("\n") == authorization(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised", "is_told"),
+    [
+        ((1024, 524_288), [(6024, 524_288)], False),
+        ((256, resource.RLIM_INFINITY), [(6024, resource.RLIM_INFINITY)], False),
+        ((1024, 4096), [(4096, 4096)], True),
+        ((4096, 4096), [], True),
+        ((20_000, 20_000), [], False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), [], False),
+    ],
+)
+def test_the_server_may_open_a_file_for_each_of_its_connections(
+    limits: tuple[int, int],
+    raised: list[tuple[int, int]],
+    is_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[tuple[int, int]] = []
+    told: list[object] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: found.append(wanted))
+    monkeypatch.setattr("voice_server.cli.serve.logger.warning", lambda *said: told.append(said))
+    allow_files(5_000)
+    assert found == raised
+    assert bool(told) is is_told
 
 
 def test_query_strings_never_reach_the_log() -> None:

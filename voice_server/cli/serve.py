@@ -7,6 +7,7 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+FILES_BESIDE = 1024  # open at once beside the connections: workers' pipes, recordings, the database
 RELAY_TOO = "server.py relay runs the public relay that another server dials with --relay."
 
 
@@ -143,7 +145,27 @@ def is_loopback(host: str) -> bool:
 def listen(config: Config) -> socket.socket:
     """The socket for HTTP and WebSockets. Raises ConfigError, naming the port."""
     host, port = config.settings.host.strip("[]"), config.settings.port
-    return _listener(host, port, config.limits, (f"--host {host}", f"--port {port}"))
+    listener = _listener(host, port, config.limits, (f"--host {host}", f"--port {port}"))
+    allow_files(config.limits.max_connections)
+    return listener
+
+
+def allow_files(connections: int) -> None:
+    """Let so many connections be open: a terminal allows 1,024 files where the system allows more.
+
+    Beyond what is allowed a connection is closed without a word to anybody.
+    """
+    wanted = connections + FILES_BESIDE
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < wanted:
+        logger.warning(
+            "this system lets the server open %d files, too few for the %d connections of "
+            "VOICE_SERVER_LIMITS_MAX_CONNECTIONS: raise LimitNOFILE or `ulimit -Hn` to %d, "
+            "or clients beyond it find no answer", most, connections, wanted,
+        )  # fmt: skip
+        wanted = most
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def listen_for_wyoming(config: Config) -> socket.socket | None:
