@@ -24,8 +24,9 @@ class Chaos(Backend):
         time.sleep(float(options.get("load_seconds", 0.0)))
         if options.get("load_exit"):
             os._exit(int(options["load_exit"]))
-        if options.get("refuse"):
-            raise RuntimeError("no GPU here")
+        if code := options.get("refuse"):
+            why = "no GPU here"
+            raise RuntimeError(why) if code is True else BackendError(why, code=code)
         self.seconds = float(options.get("seconds_per_word", 0.01))
         self.rate = int(options.get("sample_rate", 24_000))
         self.state_dir = Path(options["state_dir"]) if "state_dir" in options else None

@@ -325,6 +325,16 @@ def test_a_backend_that_never_loads_opens_the_breaker_and_says_why() -> None:
     run(go())
 
 
+def test_a_backend_that_refuses_to_load_in_its_own_words_is_not_quoted_further() -> None:
+    async def go() -> None:
+        options = {"refuse": "wrong_model"}
+        async with pool_of("chaos", 1, wait=False, options=options, restart=QUICK) as pool:
+            error = await say(pool, "hello").failure()
+            assert str(error).endswith("could not load: no GPU here")
+
+    run(go())
+
+
 def test_start_tells_the_caller_who_waits_for_it() -> None:
     async def go() -> None:
         for settings in ({"options": {"refuse": True}}, {"options": {"load_exit": 3}}):

@@ -94,6 +94,7 @@ class Worker:
         self._deadlines = Deadlines(spec)
         self._stopping = 0.0  # seconds since it was asked to go
         self._is_greeted = False
+        self._is_refusal = False  # it said in its own words why it does not load
         self._dump_timer: asyncio.TimerHandle | None = None
         self.started_at = self._loop.time()
         self.condemned_at = 0.0
@@ -131,7 +132,7 @@ class Worker:
 
     def failure_text(self) -> str:
         """Why it went and what it printed last, for /ready and those who wait for its start."""
-        lines = list(self.process.stderr.tail)[-TAIL_IN_ERRORS:]
+        lines = [] if self._is_refusal else list(self.process.stderr.tail)[-TAIL_IN_ERRORS:]
         return self.summary() + ("; it printed last: " + " | ".join(lines) if lines else "")
 
     def lend(self, job: Job) -> None:
@@ -282,6 +283,7 @@ class Worker:
         match message:
             case m.Failed(job=None, request=None):
                 self.reason = f"could not load: {message.error}"
+                self._is_refusal = message.code != "synthesis_failed"
             case m.Failed(job=int()):
                 self._failed(message)
             case m.Failed(request=int(request)):
