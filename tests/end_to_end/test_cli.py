@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.end_to_end.cli_process import ROOT, environment, run_cli
@@ -277,29 +278,22 @@ def test_checking_a_backend_that_is_not_installed_says_what_to_do(tmp_path: Path
 
 
 def test_ctrl_c_stops_the_speech_and_leaves_no_worker(tmp_path: Path) -> None:
-    command = [sys.executable, "cli.py", "--backend", "chaos", "--text", "slow " * 200, "--no-play"]
+    command = [sys.executable, "cli.py", "--backend", "chaos", "--stream-tokens", "--no-play"]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, text=True,
-        stdin=subprocess.DEVNULL,
+        [*command, "--token-delay", "0", "--text", "slow. " * 200], cwd=ROOT,
+        env=environment(tmp_path), stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
     ) as process:  # fmt: skip
-        workers: list[int] = []
-        deadline = time.monotonic() + 60
-        while not workers and time.monotonic() < deadline:
-            time.sleep(0.1)
-            workers = children(process.pid)
-        time.sleep(1.0)
+        assert process.stdout is not None
+        while "generating" not in (line := process.stdout.readline()):
+            assert line, "it ended too soon"
+        workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     assert "interrupted" in out
     assert process.returncode == 130
     assert workers
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-
-
-def children(pid: int) -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
 
 
 class Terminal:
@@ -387,7 +381,8 @@ def test_the_repl_speaks_sets_saves_and_leaves(tmp_path: Path) -> None:
 def test_a_key_interrupts_the_speech_and_the_repl_goes_on(tmp_path: Path, key: str) -> None:
     with repl(tmp_path, "--backend", "chaos") as (terminal, process):
         terminal.wait_for("chaos>")
-        terminal.type("slow " * 60 + "\r")
+        terminal.type("slow " * 60 + "and quick\r")
+        terminal.wait_for("quick")  # the line is taken
         time.sleep(1.5)
         terminal.type(key)
         terminal.wait_for("interrupted")
