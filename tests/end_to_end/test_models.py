@@ -241,9 +241,6 @@ def test_a_model_that_nobody_uses_leaves_memory(tmp_path: Path) -> None:
         assert tone["ready"] is False
         assert "the next turn loads it" in tone["reason"]
         assert server.json(server.url("/api/v1/status"))["status"] == "ok"
-        # Whoever only connects wants nothing spoken yet.
-        with server.socket("/cartesia/tts/websocket"):
-            assert server.json(models)["models"][0]["state"] == "unloaded"
         assert len(server.sound("/tts", {"text": "Here I am."})) > 2_000
 
 

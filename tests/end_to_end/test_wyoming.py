@@ -109,6 +109,16 @@ def test_it_describes_every_voice_and_language(assistant: Server) -> None:
     assert all(voices.values())
 
 
+def test_describing_does_not_load_what_is_unloaded(assistant: Server) -> None:
+    before = told(assistant, Describe(), last=Info)
+    assistant.call(assistant.app.state.models.unload("plain"))
+    try:
+        assert told(assistant, Describe(), last=Info)[0].data == before[0].data
+        assert not assistant.service.pools["plain"].is_started
+    finally:
+        assistant.call(assistant.service.info("plain"))
+
+
 def test_without_a_transcriber_it_offers_none(assistant: Server) -> None:
     [event] = told(assistant, Describe(), last=Info)
     assert not Info.from_event(event).asr

@@ -117,8 +117,8 @@ class Models:
             if model_size is not None:
                 spec = _resized(pool.spec, model_size)
                 if spec.options != pool.spec.options:
-                    await self._put_away(name, patience)
-                    pool = self._pools[name] = self._make(spec, pool)
+                    await self._put_away(name, patience, spec)
+                    pool = self._pools[name]
             await pool.wait_ready(patience)
         return self.state(name)
 
@@ -129,12 +129,14 @@ class Models:
         """
         self._pool(name)
         async with self._busy[name]:
-            await self._put_away(name, patience)
+            await self._put_away(name, patience, self._pools[name].spec)
         return self.state(name)
 
-    async def _put_away(self, name: str, patience: float) -> None:
+    async def _put_away(self, name: str, patience: float, spec: WorkerSpec) -> None:
+        """End its processes. The next turn starts those of ``spec``."""
         pool = self._pools[name]
         if not pool.is_started:
+            self._pools[name] = self._make(spec, pool)
             return
         self._unloading.add(name)
         try:
@@ -142,7 +144,7 @@ class Models:
                 while self._turns_on(pool):
                     await asyncio.sleep(_POLL)
             # Nothing is awaited between the last look and this: no turn can begin on the old one.
-            self._pools[name] = self._make(pool.spec, pool)
+            self._pools[name] = self._make(spec, pool)
             await pool.stop()
         except TimeoutError:
             raise BusyError(

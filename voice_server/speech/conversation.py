@@ -250,12 +250,19 @@ class Conversation:
         return await self._service.route(config, self.tenant, self._door)
 
     def _is_current(self, route: Route | None) -> bool:
-        """The catalogue has not changed since its voice was found."""
-        return route is not None and route.catalogue_version == self._service.catalogue.version
+        """Neither the catalogue nor the workers are others since its voice was found."""
+        service = self._service
+        return (
+            route is not None
+            and route.catalogue_version == service.catalogue.version
+            and route.pool is service.pools[route.backend]
+        )
 
     async def _find_voice_again(self, context: Context, before: Route) -> None:
-        """Between two turns: a voice may have other recordings since the last, or be gone."""
-        if context.is_idle:
+        """Between two turns: a voice may have other recordings since the last, or be gone, and the
+        model may have been unloaded.
+        """
+        if not context.is_speaking:
             route = await self._route(context.config)
             context.route = replace(route, seed=before.seed)
 

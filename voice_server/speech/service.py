@@ -135,9 +135,16 @@ class SpeechService:
         Raises UnknownBackend, UnknownVoice, UnknownOption, NotReady.
         """
         backend, pool = self.pool(asked.backend)
-        info = pool.info
-        if info is None or not pool.has_been_ready:
+        info = pool.info or await self.info(backend)
+        if not info.normalizes:
+            # Its first use for a language reads grammars, for up to two seconds.
+            from voice_server.core.text.normalisation import prepare
+
+            await asyncio.to_thread(prepare, asked.language or "en")
+        # Last, since a model may be unloaded while something else is awaited.
+        if not self.pools[backend].has_been_ready:
             info = await self.info(backend)
+        pool = self.pools[backend]
         try:
             route = find_route(
                 asked, tenant, door, pool, info, config=self.config, catalogue=self.catalogue
@@ -145,12 +152,14 @@ class SpeechService:
         except UnknownVoice as exc:
             infos = {name: pool.info for name, pool in self.pools.items() if pool.info}
             raise UnknownVoice(f"{exc}{owners(asked.voice, infos)}", code=exc.code) from None
-        if not info.normalizes:
-            # Its first use for a language reads grammars, for up to two seconds.
-            from voice_server.core.text.normalisation import prepare
-
-            await asyncio.to_thread(prepare, asked.language or "en")
         return route
+
+    async def known(self, backend: str) -> BackendInfo:
+        """As ``info``; but a model that is unloaded, and has run before, is not loaded for it."""
+        _, pool = self.pool(backend)
+        if pool.info is not None and not pool.is_started:
+            return pool.info
+        return await self.info(backend)
 
     async def info(self, backend: str) -> BackendInfo:
         """What a running backend can do. Waits for its workers; raises NotReady."""
@@ -162,6 +171,13 @@ class SpeechService:
             raise NotReady(f"backend {backend!r} is not ready: {exc}; see /ready") from None
         assert pool.info is not None
         return pool.info
+
+    @property
+    def can_speak(self) -> bool:
+        """The default backend is ready, or its model is unloaded: the next turn loads it."""
+        default = next(iter(self.pools.values()))
+        # Whoever sends traffic to the ready alone would never send the turn that loads it.
+        return default.is_ready or not default.is_started
 
     def turns_on(self, pool: WorkerPool) -> int:
         """Turns that this pool speaks."""

@@ -116,9 +116,7 @@ async def ready(request: Request) -> Response:
         name: _readiness(name, pool, is_trusted=is_trusted) for name, pool in service.pools.items()
     }
     first, default = next(iter(backends.items()))
-    # Whoever sends traffic to the ready alone would never send the turn that loads it.
-    can_speak = default.ready or not service.pools[first].is_started
-    if can_speak and not service.is_draining:
+    if service.can_speak and not service.is_draining:
         return JSONResponse(Readiness(backends=backends).model_dump())
     if service.is_draining:
         code, status, detail = "draining", "draining", "the server is going away"

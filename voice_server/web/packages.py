@@ -290,7 +290,11 @@ async def synthesize(request: Request, body: SynthesizeRequest) -> Response:
 
 
 async def status(request: Request) -> ServerStatus:
-    """How the server is, in short."""
+    """How the server is, in short.
+
+    `ok` as soon as the default backend is ready, and while its model is unloaded: the next turn
+    loads it.
+    """
     service: SpeechService = request.app.state.speech
     backends = {name: pool.is_ready for name, pool in service.pools.items()}
     is_tunnelled: Callable[[], bool] | None = request.app.state.is_tunnelled
@@ -299,7 +303,7 @@ async def status(request: Request) -> ServerStatus:
     return ServerStatus(
         relay="off" if is_tunnelled is None else relay,
         tunnel_connected=is_connected,
-        status="ok" if next(iter(backends.values())) else "starting",
+        status="ok" if service.can_speak else "starting",
         version=__version__,
         voices=len(_plane(request).catalogue),
         backends=backends,

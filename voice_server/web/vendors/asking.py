@@ -53,9 +53,9 @@ async def configuration(
     Raises UnknownBackend; an unknown voice is found out when the turn begins.
     """
     service: SpeechService = connection.app.state.speech
-    await service.info(named(service, model, own_models))
+    await service.known(named(service, model, own_models))
     backend, voice = chosen(service, voice, model, own_models, stand_ins)
-    info = await service.info(backend)
+    info = await service.known(backend)
     return wire.Configure(
         voice=voice or None,
         backend=backend,

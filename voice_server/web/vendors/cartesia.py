@@ -124,7 +124,7 @@ async def status(request: Request) -> Status:
 async def _socket(connection: HTTPConnection) -> CartesiaTranslation:
     service: SpeechService = connection.app.state.speech
     for backend in service.pools:
-        await service.info(backend)
+        await service.known(backend)
     asked = connection.query_params.get("cartesia_version", "")
     version = connection.headers.get("cartesia-version", asked)
     return CartesiaTranslation(service, request_id(connection.scope), version)

@@ -132,7 +132,7 @@ async def _speak_socket(connection: HTTPConnection) -> SpeakTranslation:
 async def _flux_socket(connection: HTTPConnection) -> FluxTranslation:
     query = check(SpeakQuery, dict(connection.query_params))
     asked = await _asked(connection, query, query.stream_format())
-    info = await connection.app.state.speech.info(asked.backend)
+    info = await connection.app.state.speech.known(asked.backend)
     translation = FluxTranslation(
         asked, query.model, request_id(connection.scope), _offered(connection)
     )

@@ -227,7 +227,7 @@ class Connection:
 
     async def _describe(self) -> None:
         for backend in self._service.pools:
-            await self._service.info(backend)
+            await self._service.known(backend)
         has_transcriber = await asyncio.to_thread(self._transcriber.is_installed)
         await self._send(info(self._service, has_transcriber=has_transcriber))
 
