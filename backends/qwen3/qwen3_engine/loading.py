@@ -117,7 +117,21 @@ def _missing_file(directory: Path) -> str | None:
         weights = list((directory / folder).glob("*.safetensors"))
         if not weights or not all(file.is_file() for file in weights):
             return str(Path(folder, "model.safetensors"))
+        for name in _shards(directory / folder):
+            if not (directory / folder / name).is_file():
+                return str(Path(folder, name))
     return None
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files that weights in several are said to be in."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return []
+    files = _json(index).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise _incomplete(f"{index} does not say where the weights are; fetch it again")
+    return sorted(set(files.values()))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -66,6 +66,30 @@ def test_missing_weights_are_noticed(copy, folder, is_link):
         loading.inspect(copy)
 
 
+@pytest.mark.parametrize("folder", [".", "speech_tokenizer"])
+def test_weights_in_several_files_are_read_where_all_are_there(copy, folder):
+    path = copy / folder / "model.safetensors"
+    weights = load_file(path)
+    path.unlink()
+    index = {}
+    for number in (1, 2):
+        names = sorted(weights)[number - 1 :: 2]
+        shard = path.with_name(f"model-{number}-of-2.safetensors")
+        save_file({name: weights[name] for name in names}, shard, metadata={"format": "pt"})
+        index |= dict.fromkeys(names, shard.name)
+    listed = path.with_name("model.safetensors.index.json")
+    listed.write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    assert load(copy).slots == 4
+    shard.unlink()
+    with refused("model_incomplete") as failure:
+        loading.inspect(copy)
+    assert f"has no {shard.relative_to(copy)}" in str(failure.value)
+    listed.write_text("{}")
+    with refused("model_incomplete") as failure:
+        loading.inspect(copy)
+    assert listed.name in str(failure.value)
+
+
 def test_damaged_weights_are_noticed(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
