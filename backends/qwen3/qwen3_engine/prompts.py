@@ -133,7 +133,7 @@ class Prompts:
             parts.append(self._embed_text(list(lead[:known])) + bridge[:known])
             bridge, lead = bridge[known:], lead[known:]
         x = torch.cat(parts)
-        self._check_room(len(x) + len(bridge))
+        self._check_room(len(x) + len(bridge) + len(lead))
         if reference is not None and reference.codes is not None:
             state = self._codec.prime(reference.codes)
         memory = self._compute(x)
@@ -198,7 +198,7 @@ class Prompts:
         return None if key.language == "auto" else config.codec_language_id[key.language]
 
     def _check_room(self, length: int) -> None:
-        """A prompt, with its bridge, leaves half of the slot to speech."""
+        """A prompt, with what it still swallows, leaves half of the slot to speech."""
         if length > self._slots.length // 2:
             raise BackendError(
                 f"voice and instructions take {length} of {self._slots.length} positions; use "

@@ -179,9 +179,11 @@ def test_long_instructions_do_not_fill_the_device(packages):
     assert kept[0] is None
 
 
-@pytest.mark.parametrize("transcript", ["a " * 60, "hello"])
-def test_a_reference_too_long_for_the_context_is_refused(packages, tmp_path, transcript):
-    recording(tmp_path / "a.wav", seconds=8.0)
+@pytest.mark.parametrize(
+    ("seconds", "transcript"), [(8.0, "a " * 60), (8.0, "hello"), (0.8, "a " * 60)]
+)
+def test_a_reference_too_long_for_the_context_is_refused(packages, tmp_path, seconds, transcript):
+    recording(tmp_path / "a.wav", seconds)
     voice = voice_of(tmp_path, Sample(tmp_path / "a.wav", transcript))
     engine = engine_of(packages["base"], slots=1, max_length=64)
     with pytest.raises(BackendError, match="max_length") as refusal:
