@@ -45,7 +45,7 @@ class Limits(BaseModel):
         description="Bytes of one message from a client; a larger one closes with 1009.",
     )
     max_turn_chars: Count = Field(default=2_000_000, description="Characters of text in one turn.")
-    max_segment_chars: Annotated[int, Field(ge=20)] = Field(
+    max_segment_chars: Annotated[int, Field(ge=20, le=1_000_000)] = Field(
         default=300,
         description="Characters spoken as one segment; longer text is cut at its best boundary.",
     )
@@ -70,10 +70,10 @@ class Limits(BaseModel):
         default=10.0,
         description="Seconds that one message may wait for a client that does not read.",
     )
-    send_buffer_bytes: Annotated[int, Field(ge=4_096)] = Field(
+    send_buffer_bytes: Annotated[int, Field(ge=4_096, le=1 << 30)] = Field(
         default=65_536, description="Bytes of each socket's kernel send buffer (SO_SNDBUF)."
     )
-    tcp_user_timeout: Seconds = Field(
+    tcp_user_timeout: Annotated[float, Field(ge=0.001, le=86_400)] = Field(
         default=15.0,
         description="Seconds until unacknowledged data ends a connection (TCP_USER_TIMEOUT).",
     )
