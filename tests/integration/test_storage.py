@@ -348,6 +348,20 @@ async def test_a_database_that_cannot_be_opened_on_a_full_disk_says_so(tmp_path:
         assert len(catalogue.voices()) == 1
 
 
+async def test_a_folder_in_the_place_of_the_database_is_told_without_its_traceback(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "voice_server.db").mkdir()
+    with pytest.raises(ConfigError, match=r"voice_server\.db cannot be opened: unable to open"):
+        await Catalogue(tmp_path).load()
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:"])
+async def test_a_database_in_memory_is_a_config_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="in memory, where nothing can be kept; name a file"):
+        await Database(url).open()
+
+
 @pytest.mark.parametrize("url", ["nonsense", "oracle+nothing:///x", "postgresql+nothing://h/d"])
 async def test_a_url_that_names_no_database_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="database_url"):

@@ -159,6 +159,12 @@ def _engine(url: str) -> AsyncEngine:
         raise ValueError(str(exc)) from exc
 
     if engine.dialect.name == "sqlite":
+        if engine.url.database in (None, "", ":memory:"):
+            # All would share one connection, and so one transaction.
+            raise ConfigError(
+                f"database_url › {url} is in memory, where nothing can be kept; name a file, such "
+                "as sqlite+aiosqlite:////srv/voices.db"
+            )
 
         @sqlalchemy.event.listens_for(engine.sync_engine, "connect")
         def _pragmas(connection: Any, _record: object) -> None:

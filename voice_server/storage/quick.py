@@ -36,17 +36,17 @@ def read_quickly(url: str, *queries: str) -> list[Sequence[Row]] | None:
         return None
     if not path.exists():
         return [[] for _ in queries]
-    # Not read-only: the first to open a file after a crash has its log to put in order.
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        try:
+    try:
+        # Not read-only: the first to open a file after a crash has its log to put in order.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
             connection.execute("BEGIN")
             version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             if version is None or version[0] != HEAD:
                 return None
             return [[_parsed(row) for row in connection.execute(query)] for query in queries]
-        except sqlite3.Error:
-            return None
+    except sqlite3.Error:
+        return None
 
 
 def _parsed(row: sqlite3.Row) -> Row:
