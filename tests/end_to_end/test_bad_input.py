@@ -306,6 +306,19 @@ def test_a_client_that_is_silent_while_its_text_is_spoken_is_not_closed(hasty: S
     hasty.wait_quiet()
 
 
+def test_a_client_that_hears_what_was_sent_long_ago_is_not_closed(hasty: Server) -> None:
+    with talk(f"{hasty.ws}/stream-tokens") as agent:
+        agent.send(backend="tone", opts={"speed": 0.25}, keep_open=True)
+        agent.send(token="word " * 300, done=True)
+        assert agent.until("done")["stats"]["audio_ms"] >= 60_000
+        time.sleep(HASTE + 1.0)  # the user listens, and then interrupts
+        agent.send(cancel=True)
+        assert agent.until("cancelled")["text_remaining"]
+        # Nothing is heard now.
+        assert agent.until_closed() == 1008
+    hasty.wait_quiet()
+
+
 def test_a_refused_option_is_told_once_however_much_text_follows(server: Server) -> None:
     with talk(f"{server.ws}/stream-tokens") as agent:
         agent.send(backend="babble", opts={"speed": 9}, keep_open=True)

@@ -59,7 +59,8 @@ class Limits(BaseModel):
     )
     idle_timeout: Seconds = Field(
         default=300.0,
-        description="Seconds without a message and without speech until a socket is closed.",
+        description="Seconds without a message, and with nothing to be heard, until a socket is "
+        "closed.",
     )
     lead_limit: Seconds = Field(
         default=10.0,

@@ -56,6 +56,11 @@ class Context:
         return bool(self._turns)
 
     @property
+    def is_heard(self) -> bool:
+        """Somebody hears what was sent whole, and may interrupt it."""
+        return self._heard is not None
+
+    @property
     def is_over(self) -> bool:
         """Everything was said and sent."""
         return self.has_ended and self.is_idle
