@@ -20,7 +20,7 @@ from tests.end_to_end.conftest import Server, running
 from tests.end_to_end.talking import Talk, talk
 from voice_server.cli.console import parse_option
 
-PLAIN = {"python": sys.executable, "load_timeout": 60}
+PLAIN = {"python": sys.executable, "load_timeout": 300}
 JOINED = {
     name: {**entry, "options": dict(map(parse_option, entry["options"]))}
     for name, entry in json.loads(os.environ.get("ENGINES", "{}")).items()
