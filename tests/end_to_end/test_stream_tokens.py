@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import zlib
 
 import httpx
 import pytest
 
 from tests.end_to_end.conftest import Server
-from tests.end_to_end.talking import Talk, levels, talk
+from tests.end_to_end.talking import PATIENCE, Talk, levels, talk
+from voice_server.core.wire import Configure
+from voice_server.speech.route import Route
 
 STORY = "The first sentence is here. Then comes another one! And is this the last? It is."
 FRAME_BYTES = (960, 9_600)  # 20 ms and 200 ms
@@ -366,6 +370,28 @@ def test_a_socket_ends_with_the_last_of_its_contexts(path: str) -> None:
         agent.send(context="a", token="Alpha beta gamma.", done=True)
         assert agent.until_closed() == 1000
         assert len(agent.of("done", context="a")) == 1
+
+
+def test_a_socket_does_not_end_while_the_text_of_another_context_is_being_taken(
+    server: Server, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route, is_heard = server.service.route, threading.Event()
+
+    async def slow(asked: Configure, *more: str) -> Route:
+        if asked.seed == 77:  # as with an engine that still loads
+            await asyncio.to_thread(is_heard.wait, PATIENCE)
+        return await route(asked, *more)
+
+    monkeypatch.setattr(server.service, "route", slow)
+    with talk(path) as agent:
+        agent.send(framing="msgpack", backend="chaos")
+        agent.send(context="a", token="slow " * 3, done=True)
+        agent.send(context="b", seed=77, token="Alpha beta gamma.", done=True)
+        assert agent.until("done")["context"] == "a"
+        is_heard.set()
+        assert agent.until("done")["context"] == "b"
+        assert agent.of("audio", context="b")
+        assert agent.until_closed() == 1000
 
 
 def test_a_context_that_preempts_silences_all_others(path: str) -> None:

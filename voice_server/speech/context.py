@@ -39,7 +39,7 @@ class Context:
         self.config = config
         self.route: Route | None = None
         self.has_ended = False  # no further turn is allowed
-        self.has_spoken = False
+        self._has_spoken = False
         self._is_interrupted = False  # cancelled, and no further turn is allowed
         self._service = service
         self._output = output
@@ -64,6 +64,11 @@ class Context:
     def is_over(self) -> bool:
         """Everything was said and sent."""
         return self.has_ended and self.is_idle
+
+    @property
+    def is_awaited(self) -> bool:
+        """Its socket stays open for it: not so for one that was only configured."""
+        return self._has_spoken or self.config.keep_open
 
     @property
     def turns(self) -> int:
@@ -101,7 +106,7 @@ class Context:
             starts_at = 0.0 if before is None else before.session.delivery.playback.dry_at
             turn = self._service.begin(self.route, self._wake, starts_at=starts_at)
             self._turns.append(turn)
-            self.has_spoken = True
+            self._has_spoken = True
         turn.post(event)
         if isinstance(event, wire.Done):
             self.has_ended = not self.config.keep_open

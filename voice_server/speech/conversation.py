@@ -58,6 +58,8 @@ class Conversation:
         self._config = defaults
         self._is_configured = False
         self._contexts: dict[str | None, Context] = {}
+        self._has_said = False  # a context came to its end
+        self._is_taking = False  # a message with text is on its way to its context
         self._output = Output(self._limits.resume_bytes)
         self._channel: Channel | None = None
         self._wake = asyncio.Event()
@@ -106,9 +108,7 @@ class Conversation:
                     chars += len(raw)
                     self._active_at = self._loop.time()
                     self._budget.charge(raw, self._active_at)
-                    name, events = wire.parse(raw)
-                    for event in events:
-                        await self._take(name, event)
+                    await self._take_all(*wire.parse(raw))
                     is_over = self._closing is not None or self._resume is not None
                     if is_over or chars > _CHARS_AT_ONCE:
                         break
@@ -184,9 +184,8 @@ class Conversation:
             message = context.next_message()
             if context.is_over:
                 del self._contexts[name]
-                # One that was only configured, such as the socket's own, is not waited for.
-                if not self._closing and not any(map(_is_expected, self._contexts.values())):
-                    self._closing = _ALL_SAID
+                self._has_said = True
+                self._close_once_said()
             elif message is not None and len(self._contexts) > 1:
                 # The next message comes from another context, if one has something to say.
                 self._contexts[name] = self._contexts.pop(name)
@@ -195,6 +194,16 @@ class Conversation:
         return None
 
     # -- what the client says --------------------------------------------------------------------
+
+    async def _take_all(self, name: str | None, events: list[wire.Event]) -> None:
+        """The events of one message: it may configure, which can take its time, and then speak."""
+        self._is_taking = any(isinstance(event, wire.Token) for event in events)
+        try:
+            for event in events:
+                await self._take(name, event)
+        finally:
+            self._is_taking = False
+        self._close_once_said()
 
     async def _take(self, name: str | None, event: wire.Event) -> None:
         match event:
@@ -311,6 +320,12 @@ class Conversation:
 
     # -- the end, and what may come after --------------------------------------------------------
 
+    def _close_once_said(self) -> None:
+        waits = self._is_taking or any(one.is_awaited for one in self._contexts.values())
+        if self._has_said and not waits and self._closing is None:
+            self._closing = _ALL_SAID
+            self._wake.set()
+
     @property
     def _is_said(self) -> bool:
         return self._closing == _ALL_SAID
@@ -402,10 +417,6 @@ class Conversation:
             self.close()
         else:
             self._service.keep(self)
-
-
-def _is_expected(context: Context) -> bool:
-    return context.has_spoken or context.config.keep_open
 
 
 def _parts(event: wire.Token | wire.Flush | wire.Done) -> list[wire.Token | wire.Flush | wire.Done]:
