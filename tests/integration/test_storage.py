@@ -362,6 +362,12 @@ async def test_a_database_in_memory_is_a_config_error(url: str) -> None:
         await Database(url).open()
 
 
+def test_a_folder_that_no_url_can_name_holds_no_database() -> None:
+    # What follows the ? would be options, and the database would lie beside the folder.
+    with pytest.raises(ConfigError, match=r"a folder with \? in its name: /srv/why\?/voices\.db"):
+        sqlite_url(Path("/srv/why?/voices.db"))
+
+
 @pytest.mark.parametrize("url", ["nonsense", "oracle+nothing:///x", "postgresql+nothing://h/d"])
 async def test_a_url_that_names_no_database_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="database_url"):

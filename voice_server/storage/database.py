@@ -33,16 +33,19 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite file."""
+    """The URL of a SQLite file. Raises ConfigError for one that no URL can name."""
+    if "?" in str(path):
+        raise ConfigError(f"a database cannot lie in a folder with ? in its name: {path}")
     return f"sqlite+aiosqlite:///{path}"
 
 
 def database_of(settings: Settings) -> Database:
     """The database that the settings name; nothing is opened yet."""
     url = settings.database_url
+    if url:
+        return Database(url.get_secret_value())
     # Absolute, because the working directory may change.
-    default = sqlite_url(settings.data_dir.absolute() / "voice_server.db")
-    return Database(url.get_secret_value() if url else default)
+    return Database(sqlite_url(settings.data_dir.absolute() / "voice_server.db"))
 
 
 class Database:
