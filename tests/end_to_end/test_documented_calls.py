@@ -225,15 +225,16 @@ def test_the_lifecycle_document(server: Server) -> None:
 
 
 def test_the_deprecated_upload_and_an_explicit_session_id(server: Server) -> None:
-    uploaded = server.json(
-        *("-X", "POST", "http://localhost:8000/upload", "-F", "audio=@source.wav"),
-        *("-F", "transcription=Hi."),
-    )
-    with server.socket("/ws") as socket:
-        data = {"name": "Nova", "session_id": uploaded["session_id"]}
-        socket.send(json.dumps({"type": "save_voice", "data": data}))
-        saved = json.loads(socket.recv(60))
-    assert saved["data"]["voice_id"] == "nova_2", "the first Nova keeps its id"
+    for voice_id in ("stella", "stella_2"):  # the first keeps its id
+        uploaded = server.json(
+            *("-X", "POST", "http://localhost:8000/upload", "-F", "audio=@source.wav"),
+            *("-F", "transcription=Hi."),
+        )
+        with server.socket("/ws") as socket:
+            data = {"name": "Stella", "session_id": uploaded["session_id"]}
+            socket.send(json.dumps({"type": "save_voice", "data": data}))
+            saved = json.loads(socket.recv(60))
+        assert saved["data"]["voice_id"] == voice_id
 
 
 # -- onboarding ------------------------------------------------------------------------------------
