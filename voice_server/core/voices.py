@@ -179,7 +179,7 @@ class VoiceIndex:
 
         Raises UnknownVoice (``ambiguous_name``), which names their ids, where several have it.
         """
-        ids = self._names.get(_folded(name), ())
+        ids = self._names.get(folded(name), ())
         if len(ids) > 1:
             raise UnknownVoice(
                 f"{len(ids)} voices are called {name[:80]!r}; say which by its id: "
@@ -191,8 +191,8 @@ class VoiceIndex:
     def has_name(self, name: str, *, besides: str = "") -> bool:
         """Whether another voice than ``besides`` is called ``name``."""
         return any(
-            _folded(self._voices[voice_id].name) == _folded(name)
-            for voice_id in self._names.get(_folded(name), ())
+            folded(self._voices[voice_id].name) == folded(name)
+            for voice_id in self._names.get(folded(name), ())
             if voice_id != besides
         )
 
@@ -214,10 +214,10 @@ class VoiceIndex:
 
 
 def _name_keys(voice: Voice) -> set[str]:
-    return {_folded(text) for text in (voice.name, voice.display_name) if text}
+    return {folded(text) for text in (voice.name, voice.display_name) if text}
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """What two ways of writing one name share: case, and accents that macOS writes apart."""
     return unicodedata.normalize("NFC", name).casefold()
 

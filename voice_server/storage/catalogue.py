@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from voice_server.core.errors import Conflict, NotFound, UnknownVoice
+from voice_server.core.errors import Conflict, NotFound
 from voice_server.core.voices import (
     Problem,
     Sample,
     Voice,
     VoiceIndex,
     check_voice_id,
+    folded,
     resolve,
 )
 from voice_server.storage import voice_rows
@@ -68,6 +69,7 @@ class Catalogue:
         self._listeners: list[Listener] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._claimed_names: set[str] = set()
+        self._changing: set[asyncio.Future[Any]] = set()
         self._reconciling: asyncio.Task[None] | None = None
         self._lent: Counter[str] = Counter()
 
@@ -100,7 +102,7 @@ class Catalogue:
         """The voice of exactly this id. Raises UnknownVoice."""
         voice = self._index.get(voice_id)
         if voice is None:
-            raise UnknownVoice(f"Voice {voice_id[:80]!r} not found; GET /voices lists all")
+            raise voice_rows.unknown_voice(voice_id)
         return voice
 
     def find(self, name: str) -> Voice:
@@ -147,20 +149,31 @@ class Catalogue:
 
     async def refresh(self) -> None:
         """Take over what another process, such as the command line, has changed."""
-        before = {voice.id: voice for voice in self._index}
-        stored = {v.id: v for v in await voice_rows.load(self.database, self._files)}
-        for voice_id in before.keys() | stored.keys():
+        before = {voice.id: voice for voice in self._index if voice.id not in self._lent}
+        changed: set[str] = set()
+
+        def note(voice_id: str, _: Voice | None) -> None:
+            changed.add(voice_id)
+
+        self._listeners.append(note)
+        try:
+            stored = {v.id: v for v in await voice_rows.load(self.database, self._files)}
+        finally:
+            self._listeners.remove(note)
+        # What was changed here in the meantime is newer than what was read.
+        for voice_id in (before.keys() | stored.keys()) - changed:
             old, new = before.get(voice_id), stored.get(voice_id)
-            if self._index.get(voice_id) is not old:
-                continue  # It was changed here in the meantime, and that is the newer one.
             if new is not None:
                 if new != old:
                     self._put(new)
-            elif old is not None and old.kind != "dropped" and voice_id not in self._lent:
+            elif old is not None and old.kind != "dropped":
                 self._discard(voice_id)
 
     async def close(self) -> None:
-        """Close the database. The voices in memory can still be asked for."""
+        """Close the database, once what was begun is carried through. The voices in memory can
+        still be asked for.
+        """
+        await asyncio.gather(*self._changing, return_exceptions=True)
         if self._reconciling is not None:
             await self._reconciling
         await self.borrowed.finish()
@@ -260,22 +273,22 @@ class Catalogue:
             return await self._insert(voice, new, is_unique)
 
     async def _insert(self, voice: Voice, new: tuple[NewSample, ...], is_unique: bool) -> Voice:
-        self._check_free(voice, is_unique)
-        name = voice.name.casefold()
-        self._claimed_names.add(name)
-        try:
+        if voice.id in self._index:
+            raise Conflict(
+                f"voice {voice.id!r} exists already; choose another name, or delete it first",
+                code="voice_exists",
+            )
+        with self._name_claimed(voice, is_unique):
             written = await asyncio.to_thread(self._files.write, voice.id, new)
-            stored = _stamped(dataclasses.replace(voice, samples=written))
+            stored = _stamped(replace(voice, samples=written))
             try:
                 async with self.database.write() as connection:
                     await voice_rows.insert(connection, stored)
             except BaseException:
                 await asyncio.to_thread(self._files.remove, voice.id, written)
                 raise
-        finally:
-            self._claimed_names.discard(name)
-        self._put(stored)
-        return stored
+            self._put(stored)
+            return stored
 
     async def _put_over(self, voice: Voice, new: tuple[NewSample, ...]) -> Voice:
         async with self._lock(voice.id):
@@ -283,23 +296,22 @@ class Catalogue:
                 return await self._insert(voice, new, False)
             before = self._stored(voice.id)
             written = await asyncio.to_thread(self._files.write, voice.id, new)
-            stored = _stamped(dataclasses.replace(voice, samples=written))
+            stored = _stamped(replace(voice, samples=written))
             try:
-                await self._replace(stored)
+                async with self.database.write() as connection:
+                    await voice_rows.replace(connection, stored)
             except BaseException:
                 await asyncio.to_thread(self._files.remove, voice.id, written)
                 raise
+            self._put(stored)
             await self.borrowed.remove(voice.id, before.samples)
             return stored
 
     async def _update(self, voice_id: str, is_name_unique: bool, changes: dict[str, Any]) -> Voice:
         async with self._lock(voice_id):
-            before = self._stored(voice_id)
-            after = dataclasses.replace(before, **changes, updated_at=now())
-            if is_name_unique and self._index.has_name(after.name, besides=voice_id):
-                raise _name_taken(after.name)
-            await self._replace(after)
-            return after
+            wanted = replace(self._stored(voice_id), **changes)
+            with self._name_claimed(wanted, is_name_unique):
+                return await self._change(voice_id, lambda v: replace(v, **changes))
 
     async def _delete(self, voice_id: str) -> Voice:
         async with self._lock(voice_id):
@@ -312,11 +324,10 @@ class Catalogue:
 
     async def _add_sample(self, voice_id: str, new: NewSample) -> Sample:
         async with self._lock(voice_id):
-            voice = self._stored(voice_id)
+            self._stored(voice_id)
             written = await asyncio.to_thread(self._files.write, voice_id, [new])
-            after = dataclasses.replace(voice, samples=(*voice.samples, *written), updated_at=now())
             try:
-                await self._replace(after)
+                await self._change(voice_id, lambda v: replace(v, samples=(*v.samples, *written)))
             except BaseException:
                 await asyncio.to_thread(self._files.remove, voice_id, written)
                 raise
@@ -327,26 +338,35 @@ class Catalogue:
         async with self._lock(voice_id):
             voice, gone = self.sample(sample_id)
             self._stored(voice.id)
-            kept = tuple(sample for sample in voice.samples if sample.id != sample_id)
-            after = dataclasses.replace(voice, samples=kept, updated_at=now())
-            await self._replace(after)
+
+            def without(voice: Voice) -> Voice:
+                kept = tuple(sample for sample in voice.samples if sample.id != sample_id)
+                return replace(voice, samples=kept)
+
+            after = await self._change(voice_id, without)
             await self.borrowed.remove(voice.id, [gone])
             return after
 
-    async def _replace(self, voice: Voice) -> None:
+    async def _change(self, voice_id: str, change: Callable[[Voice], Voice]) -> Voice:
         async with self.database.write() as connection:
-            await voice_rows.replace(connection, voice)
+            voice = await voice_rows.change(connection, voice_id, self._files, change)
         self._put(voice)
+        return voice
 
     async def _finished(self, work: Awaitable[T]) -> T:
         """Once begun, a change is carried through, even if who asked for it goes away."""
-        return await asyncio.shield(work)
+        task = asyncio.ensure_future(work)
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
 
     def _lock(self, voice_id: str) -> asyncio.Lock:
         return self._locks.setdefault(voice_id, asyncio.Lock())
 
     def _stored(self, voice_id: str) -> Voice:
         voice = self.get(voice_id)
+        if voice_id in self._lent:
+            raise voice_rows.unknown_voice(voice_id)
         if voice.kind == "dropped":
             raise Conflict(
                 f"voice {voice_id!r} is a file in the samples folder; change or remove the file",
@@ -354,15 +374,21 @@ class Catalogue:
             )
         return voice
 
-    def _check_free(self, voice: Voice, is_name_unique: bool) -> None:
-        if voice.id in self._index:
+    @contextlib.contextmanager
+    def _name_claimed(self, voice: Voice, is_unique: bool) -> Iterator[None]:
+        """Until this is over, nobody else takes its name where names must be unique."""
+        name = folded(voice.name)
+        is_claimed = name in self._claimed_names
+        if is_unique and (is_claimed or self._index.has_name(voice.name, besides=voice.id)):
             raise Conflict(
-                f"voice {voice.id!r} exists already; choose another name, or delete it first",
-                code="voice_exists",
+                f"a voice named {voice.name[:80]!r} exists already; choose another name",
+                code="name_taken",
             )
-        is_claimed = voice.name.casefold() in self._claimed_names
-        if is_name_unique and (is_claimed or self._index.has_name(voice.name)):
-            raise _name_taken(voice.name)
+        self._claimed_names.add(name)
+        try:
+            yield
+        finally:
+            self._claimed_names.discard(name)
 
     # -- memory ----------------------------------------------------------------------------------
 
@@ -393,15 +419,7 @@ class Catalogue:
 
 def _stamped(voice: Voice) -> Voice:
     at = now()
-    return dataclasses.replace(
-        voice, created_at=voice.created_at or at, updated_at=voice.updated_at or at
-    )
-
-
-def _name_taken(name: str) -> Conflict:
-    return Conflict(
-        f"a voice named {name[:80]!r} exists already; choose another name", code="name_taken"
-    )
+    return replace(voice, created_at=voice.created_at or at, updated_at=voice.updated_at or at)
 
 
 def _file_names(voice: Voice) -> set[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voice_server.core.errors import Conflict
+from voice_server.core.errors import Conflict, UnknownVoice
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage.database import Database
 from voice_server.storage.quick import Row, read_quickly
+from voice_server.storage.timestamps import now
 from voice_server.storage.voice_files import VoiceFiles
 
 if TYPE_CHECKING:
@@ -68,6 +70,37 @@ async def delete(connection: AsyncConnection, voice_id: str) -> None:
 
     await connection.execute(schema.samples.delete().where(schema.samples.c.voice_id == voice_id))
     await connection.execute(schema.voices.delete().where(schema.voices.c.id == voice_id))
+
+
+async def change(
+    connection: AsyncConnection,
+    voice_id: str,
+    files: VoiceFiles,
+    changed: Callable[[Voice], Voice],
+) -> Voice:
+    """Change a voice as it is stored now, whoever has changed it since it was read. Raises
+    UnknownVoice, if another process has deleted it.
+    """
+    from sqlalchemy import select
+
+    from voice_server.storage.schema import samples, voices
+
+    this = select(voices).where(voices.c.id == voice_id).with_for_update()
+    its = select(samples).where(samples.c.voice_id == voice_id).order_by(samples.c.position)
+    row, sample_rows = [
+        [dict(r) for r in (await connection.execute(query)).mappings()] for query in (this, its)
+    ]
+    found = _voices(row, sample_rows, files)
+    if not found:
+        raise unknown_voice(voice_id)
+    after = dataclasses.replace(changed(found[0]), updated_at=now())
+    await replace(connection, after)
+    return after
+
+
+def unknown_voice(voice_id: str) -> UnknownVoice:
+    """What is said of an id that no voice has."""
+    return UnknownVoice(f"Voice {voice_id[:80]!r} not found; GET /voices lists all")
 
 
 async def load(database: Database, files: VoiceFiles) -> list[Voice]:
