@@ -110,14 +110,9 @@ def _found(service: SpeechService, catalogue: Catalogue, query: VoiceQuery) -> F
 def every_voice(service: SpeechService, catalogue: Catalogue) -> Found:
     """Every voice that was made, newest first, then those built in; and which backends speak it."""
     infos = {name: pool.info for name, pool in service.pools.items() if pool.info is not None}
-    # Which backends speak a voice depends on nothing but what the voice is made of.
-    able: dict[tuple[bool, bool], list[str]] = {}
     found: Found = []
     for voice in catalogue.voices():
-        made_of = bool(voice.samples), bool(voice.design)
-        if made_of not in able:
-            able[made_of] = [name for name, info in infos.items() if can_speak(info, voice)]
-        found.append((voice, able[made_of]))
+        found.append((voice, [name for name, info in infos.items() if can_speak(info, voice)]))
     for name, info in infos.items():
         found += [(voice, [name]) for voice in speaker_voices(name, info)]
     return found
