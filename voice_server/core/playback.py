@@ -27,6 +27,10 @@ class Playback:
     def has_started(self) -> bool:
         return self.sent > 0
 
+    def follow(self, other: Playback) -> None:
+        """The listener hears ``other`` to its end first; nothing of this one was sent yet."""
+        self._since = other.dry_at
+
     def send(self, samples: int, now: float, owed_since: float | None) -> None:
         """``samples`` leave now. ``owed_since``: when their text was given to be synthesised.
 

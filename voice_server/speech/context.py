@@ -103,7 +103,10 @@ class Context:
                     self._end_without_text()
                     return
             before = turn or (self._sent[-1] if self._heard else None)
-            starts_at = 0.0 if before is None else before.session.delivery.playback.dry_at
+            if before is None or before.session.is_cancelled:
+                starts_at = 0.0
+            else:
+                starts_at = before.session.delivery.playback.dry_at
             turn = self._service.begin(self.route, self._wake, starts_at=starts_at)
             self._turns.append(turn)
             self._has_spoken = True
@@ -158,9 +161,9 @@ class Context:
                 self._render(turn, item)
             if turn.is_over:
                 self._encoder = None
-                if not turn.session.is_cancelled:
-                    self._sent.append(turn)
                 self._end_turn(self._turns.popleft())
+                if not turn.session.is_cancelled:
+                    self._keep_while_heard(turn)
             elif item is None:
                 return None
         return self._messages.popleft()() if self._messages else None
@@ -170,10 +173,20 @@ class Context:
     @property
     def _heard(self) -> Turn | None:
         """The turn that was sent whole and, by its clock, is being heard now."""
+        self._forget_heard()
+        return self._sent[0] if self._sent else None
+
+    def _forget_heard(self) -> None:
         now = time.monotonic()
         while self._sent and self._sent[0].session.delivery.playback.dry_at <= now:
             self._sent.popleft()
-        return self._sent[0] if self._sent else None
+
+    def _keep_while_heard(self, turn: Turn) -> None:
+        self._forget_heard()
+        self._sent.append(turn)
+        if self._turns:
+            # Begun before this one was sent, it could not know how long it would last.
+            self._turns[0].session.delivery.playback.follow(turn.session.delivery.playback)
 
     def _end_without_text(self) -> None:
         error = RequestError("done without any text; send tokens first", code="no_text")
