@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Callable, MutableMapping
+from time import monotonic
 from typing import Any, Literal
 
 from voice_server.core.errors import BusyError, RequestError, UnknownBackend, VoiceServerError
@@ -61,6 +62,7 @@ class Models:
         self._idle_unload = idle_unload
         self._busy: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in pools}
         self._unloading: set[str] = set()
+        self._spoken: dict[str, tuple[WorkerPool, int]] = {}
         self._quiet_since: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -120,6 +122,8 @@ class Models:
                     await self._put_away(name, patience, spec)
                     pool = self._pools[name]
             await pool.wait_ready(patience)
+            # Who loads a model is about to speak.
+            self._quiet_since[name] = monotonic()
         return self.state(name)
 
     async def unload(self, name: str, patience: float = 60.0) -> ModelState:
@@ -155,16 +159,22 @@ class Models:
             self._unloading.discard(name)
         logger.info("%s is unloaded", name)
 
+    def is_idle(self, name: str) -> bool:
+        """Whether nobody has spoken with a model for long, as far as earlier looks can tell."""
+        pool = self._pools[name]
+        # Turns may be shorter than the time between two looks.
+        spoken = pool, pool.submitted
+        if not pool.is_ready or self._turns_on(pool) or self._spoken.get(name) != spoken:
+            self._spoken[name] = spoken
+            self._quiet_since[name] = monotonic()
+        return monotonic() - self._quiet_since[name] >= self._idle_unload
+
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(_LOOK, self._idle_unload / 4))
-            for name, pool in list(self._pools.items()):
-                if not pool.is_ready or self._turns_on(pool):
-                    self._quiet_since[name] = loop.time()
-                    continue
-                since = self._quiet_since.setdefault(name, loop.time())
-                if loop.time() - since < self._idle_unload:
+            for name in list(self._pools):
+                # What is being loaded or unloaded is not idle, and would be waited for here.
+                if not self.is_idle(name) or self._busy[name].locked():
                     continue
                 try:
                     await self.unload(name, patience=1.0)

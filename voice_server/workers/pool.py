@@ -43,7 +43,7 @@ class WorkerPool:
     ``spare``: workers beyond ``size`` that are kept warm. ``lead_limit``: a job that is due later
     than in so many seconds waits while anybody else does. ``patience``: seconds a job waits while
     no worker is ready. ``on_change``: called, soon, after slots, queue or readiness changed.
-    ``info``: what its backend could do when it last ran.
+    ``info``: what its backend could do when it last ran. ``submitted``: jobs it was given.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class WorkerPool:
         self._info = info
         self.has_been_ready = False
         self._counts: Counter[str] = Counter()
-        self._counter = 0
+        self.submitted = 0
         self.is_started = self._is_stopped = False
         self._is_change_due = False
         self._no_worker_since: float | None = None
@@ -150,8 +150,8 @@ class WorkerPool:
 
         Everything that goes wrong, at once or later, is told to ``job.sink.failed``.
         """
-        self._counter += 1
-        job.number = self._counter
+        self.submitted += 1
+        job.number = self.submitted
         job.submitted_at = now = self._loop.time()
         if (refusal := self._refusal(job, now)) is not None:
             job.fail(refusal)
