@@ -115,3 +115,11 @@ def test_a_name_in_the_text_hands_over_to_its_voice(server: Server) -> None:
             pytest.approx(pitch, abs=60) for pitch in (440, 200, 600)
         ]
         assert [m["sentence"] for m in socket.of("generating")][-3:] == ["One two.", "One.", "Two."]
+
+
+def test_a_sound_whose_file_somebody_removed_is_told_as_missing(server: Server) -> None:
+    voice, recording = profile(server, "Bereft", 220)
+    [path] = server.folder.rglob(f"voices/{voice}/{recording}.wav")
+    path.unlink()
+    url = server.url(f"/profiles/samples/{recording}/audio")
+    assert server.json(url, status=409)["code"] == "file_missing"

@@ -36,6 +36,8 @@ class Problem(BaseModel):
     retryable: bool = Field(description="Whether asking again later can help.")
 
 
+UNEXPECTED = "something went wrong in the server; its log says what"
+
 # Codes that backends give their refusals, where the fault is the client's or soon over.
 _BACKEND_STATUS = {
     "bad_option": 400,
@@ -151,7 +153,7 @@ async def answer_os_error(connection: HTTPConnection, exc: Exception) -> Respons
 
 async def answer_unexpected(request: Request, exc: Exception) -> Response:
     """Something that nobody expected; Boundary logs it. What it says is not for the client."""
-    error = VoiceServerError("something went wrong in the server; its log says what")
+    error = VoiceServerError(UNEXPECTED)
     return answer(error, request.scope)
 
 

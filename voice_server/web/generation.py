@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -19,10 +20,13 @@ from voice_server.control.plane import ControlPlane
 from voice_server.core.errors import NotFound, VoiceServerError
 from voice_server.storage.history import Filters, Generation
 from voice_server.storage.timestamps import time_from
+from voice_server.web.errors import UNEXPECTED
 from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Body, Content, Operation
 from voice_server.web.profiles import Deleted
-from voice_server.web.rendering import render
+from voice_server.web.rendering import kept_sound, render
+
+logger = logging.getLogger(__name__)
 
 MAX_BATCH = 200
 _KEPT_BATCHES = 100
@@ -143,11 +147,9 @@ class Batches:
         batch = _Batch(state)
         batch.task = asyncio.create_task(self._run(connection, batch, items))
         self._batches[state.batch_id] = batch
-        while len(self._batches) > _KEPT_BATCHES:
-            oldest = next(iter(self._batches.values()))
-            if oldest.state.status == "running":
-                break
-            self._batches.popitem(last=False)
+        done = [name for name, b in self._batches.items() if b.state.status == "done"]
+        for name in done[: max(0, len(self._batches) - _KEPT_BATCHES)]:
+            del self._batches[name]
         return state
 
     def get(self, batch_id: str) -> _Batch:
@@ -166,6 +168,9 @@ class Batches:
                 spoken = await _generated(connection, item)
             except VoiceServerError as exc:
                 failure = Failure(index=index, detail=str(exc), code=exc.code)
+            except Exception:
+                logger.exception("item %d of batch %s failed", index, batch.state.batch_id)
+                failure = Failure(index=index, detail=UNEXPECTED, code=VoiceServerError.code)
             async with batch.changed:
                 if spoken is not None:
                     batch.state.generations.append(spoken)
@@ -251,7 +256,7 @@ async def delete(request: Request) -> Deleted:
 async def audio(request: Request) -> Response:
     """The sound of an entry. Ranges can be asked for."""
     generation = await _found(request)
-    return FileResponse(generation.path, media_type="audio/wav", filename=f"{generation.id}.wav")
+    return kept_sound(generation.path, filename=f"{generation.id}.wav")
 
 
 async def _generated(connection: HTTPConnection, asked: NewGeneration) -> Spoken:
@@ -339,6 +344,9 @@ def routes() -> list[BaseRoute]:
         Operation("GET", one, entry, tag=tag, answers={200: Spoken}, errors=[404]),
         Operation("DELETE", one, delete, tag=tag, answers={200: Deleted}, errors=[404]),
         Operation(
-            *("GET", "/audio/{generation_id}", audio), tag=tag, answers={200: wav}, errors=[404]
+            *("GET", "/audio/{generation_id}", audio),
+            tag=tag,
+            answers={200: wav},
+            errors=[404, 409],
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from typing import Literal
@@ -162,7 +163,8 @@ async def delete(request: Request) -> Removed:
 
 async def _mp3(request: Request, voice: Voice, text: str) -> tuple[str, float]:
     rendered = await render(request, text, voice.id)
-    data = base64.b64encode(encode_whole(rendered.pcm, "mp3")).decode()
+    mp3 = await asyncio.to_thread(encode_whole, rendered.pcm, "mp3")
+    data = base64.b64encode(mp3).decode()
     return f"data:audio/mp3;base64,{data}", round(rendered.duration, 3)
 
 

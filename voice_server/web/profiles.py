@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from voice_server.control.cloning import clean_fields, clean_name, new_id
@@ -14,6 +15,7 @@ from voice_server.control.plane import ControlPlane
 from voice_server.core.voices import Kind, Sample, Voice
 from voice_server.web.language import VoiceLanguage
 from voice_server.web.operations import Body, Content, Operation, Upload
+from voice_server.web.rendering import kept_sound
 from voice_server.web.uploads import MAX_UPLOAD, read_upload
 
 
@@ -168,7 +170,7 @@ async def delete_sample(request: Request) -> Deleted:
 async def sample_audio(request: Request) -> Response:
     """The sound of a sample: mono, 24 kHz. Ranges can be asked for."""
     _, sample = _plane(request).catalogue.sample(request.path_params["sample_id"])
-    return FileResponse(sample.path, media_type="audio/wav")
+    return kept_sound(Path(sample.path))
 
 
 def _plane(request: Request) -> ControlPlane:
@@ -224,7 +226,7 @@ def routes() -> list[BaseRoute]:
         ),
         Operation("GET", "/profiles", list_all, tag=tag, query=Page, answers={200: Profiles}),
         Operation(
-            "GET", f"{sample}/audio", sample_audio, tag=tag, answers={200: wav}, errors=[404]
+            "GET", f"{sample}/audio", sample_audio, tag=tag, answers={200: wav}, errors=[404, 409]
         ),
         Operation(
             "DELETE", sample, delete_sample, tag=tag, answers={200: Deleted}, errors=[404, 409]

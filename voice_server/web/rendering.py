@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import HTTPConnection
+from starlette.responses import FileResponse
 
 from voice_server.audio.formats import SOURCE_RATE
 from voice_server.core import wire
 from voice_server.core.delivery import Frame
-from voice_server.core.errors import RequestError, UnknownVoice, VoiceServerError
+from voice_server.core.errors import Conflict, RequestError, UnknownVoice, VoiceServerError
 from voice_server.core.voices import Voice, can_speak
 from voice_server.speech.service import READY_TIMEOUT, SpeechService
 from voice_server.storage.catalogue import Catalogue
@@ -64,6 +66,17 @@ async def render(
     if not pcm:
         raise RequestError("nothing in this text can be spoken", code="no_text")
     return Rendered(bytes(pcm), backend)
+
+
+def kept_sound(path: Path, filename: str | None = None) -> FileResponse:
+    """The WAV of a row, of which ranges can be asked for. Raises Conflict (``file_missing``)."""
+    if not path.is_file():
+        raise Conflict(
+            f"its sound, {path.name}, is not on the server's disk any more; restore the file "
+            "there, or delete the entry",
+            code="file_missing",
+        )
+    return FileResponse(path, media_type="audio/wav", filename=filename)
 
 
 async def backend_for(connection: HTTPConnection, name: str | None) -> str:
