@@ -9,6 +9,8 @@ import pytest
 
 from tests.end_to_end.conftest import Server, wait_until
 from tests.end_to_end.talking import Talk, talk
+from voice_server.core.wire import Resume
+from voice_server.speech.channel import Channel, ChannelClosed
 
 STORY = " ".join(f"This is sentence number {n} of the story." for n in range(12))
 
@@ -135,6 +137,36 @@ def test_more_than_was_ever_sent_cannot_be_resumed(path: str, samples: int) -> N
         [error] = agent.of("error")
         assert error["code"] == "resume_failed"
         assert "begin a new turn" in error["msg"]
+
+
+def test_who_asks_for_what_was_never_sent_ends_the_half_open_socket_too(path: str) -> None:
+    with talk(path) as stale, talk(path) as fresh:
+        stale.send(backend="tone", keep_open=True, token=STORY)
+        session = stale.until("ready")["session"]
+        fresh.send(resume={"session": session, "samples": 10**9})
+        assert fresh.until_closed() == 1008
+        # Nobody would enforce its deadlines any more.
+        assert stale.until_closed() == 1008
+        assert stale.messages[-1]["code"] == "resume_failed"
+
+
+def test_a_session_that_somebody_else_asks_for_is_kept_for_its_own_client(
+    server: Server, path: str
+) -> None:
+    class Stranger(Channel):
+        async def receive(self) -> str:
+            raise ChannelClosed(is_clean=True)
+
+        async def send(self, *messages: str | bytes) -> None: ...
+        async def close(self, code: int, reason: str) -> None: ...
+
+    whole = undisturbed(path, backend="tone", seed=5)
+    session, before = dropped(path, 2, backend="tone", seed=5)
+    wait_until(lambda: session in server.service.parking)
+    server.call(server.service._resume(Resume(session), Stranger(), "another tenant"))
+    assert session in server.service.parking
+    after = resumed(path, session, before.received // 2)
+    assert before.sound + after.sound == whole.sound
 
 
 def test_a_session_whose_time_is_up_is_gone(server: Server, path: str) -> None:

@@ -408,3 +408,14 @@ def test_a_context_that_preempts_silences_all_others(path: str) -> None:
             after = agent.messages[agent.messages.index(cancelled) + 1 :]
             assert not [m for m in after if m["context"] == name]
         assert agent.of("audio", context="c")
+
+
+def test_a_context_that_preempts_silences_what_was_sent_whole_and_is_still_heard(path: str) -> None:
+    with talk(path) as agent:
+        agent.send(framing="msgpack", keep_open=True, opts={"speed": 0.25})
+        agent.send(context="a", token=LONG, done=True)
+        agent.until("done", lambda m: m["context"] == "a")
+        agent.send(context="b", preempt=True, token="Listen to me.", done=True)
+        agent.until("done", lambda m: m["context"] == "b")
+        [cancelled] = agent.of("cancelled", context="a")
+        assert cancelled["text_spoken"] + cancelled["text_remaining"] == LONG

@@ -221,7 +221,7 @@ class Conversation:
                 await self._configure(name, event)
             case wire.Preempt():
                 for other, context in self._contexts.items():
-                    if other != name and context.is_speaking:
+                    if other != name and (context.is_speaking or context.is_heard):
                         context.cancel(wire.Cancel())
             case wire.Cancel():
                 (self._contexts.get(name) or self._open(name, self._config)).cancel(event)
@@ -348,6 +348,8 @@ class Conversation:
 
     def end(self, error: VoiceServerError) -> None:
         """The server gives up on this client: tell it why, and close."""
+        if self._channel is None:
+            return self.close()  # there is nobody to tell
         if self._closing is None:
             self._refuse(error)
         if self._sending_since is not None:

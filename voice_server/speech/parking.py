@@ -39,13 +39,8 @@ class Parking:
             held -= parked.kept_bytes
             parked.close()
 
-    def take(self, session: str) -> Conversation | None:
-        """Somebody claims it."""
-        parked = self._parked.pop(session, None)
-        return None if parked is None else parked[0]
-
     def forget(self, conversation: Conversation) -> None:
-        """It was closed."""
+        """It was claimed, or closed."""
         parked = self._parked.get(conversation.session)
         if parked is not None and parked[0] is conversation:
             del self._parked[conversation.session]

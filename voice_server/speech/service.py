@@ -333,14 +333,13 @@ class SpeechService:
                 await channel.close(error.close_code, error.code)
 
     async def _resume(self, resume: wire.Resume, channel: Channel, tenant: str) -> None:
-        parked = self.parking.take(resume.session)
-        candidates = [parked] if parked else list(self._conversations)
-        for conversation in candidates:
+        for conversation in self._conversations:
             if conversation.session == resume.session and conversation.tenant == tenant:
+                self.parking.forget(conversation)
                 try:
                     await conversation.resume(channel, resume.samples)
                 except ResumeFailed as exc:
-                    conversation.close()
+                    conversation.end(exc)
                     await self.refuse(channel, exc)
                 return
         error = ResumeFailed(
