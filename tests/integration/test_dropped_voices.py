@@ -17,6 +17,7 @@ import pytest
 from tests.recordings import container, pitch_of, wav
 from voice_server.control import dropped as dropped_module
 from voice_server.control.dropped import DroppedVoices
+from voice_server.core.errors import StorageFull
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage.catalogue import Catalogue
 from voice_worker.backend import BackendInfo
@@ -377,3 +378,29 @@ async def test_listeners_hear_of_each_change(tmp_path: Path) -> None:
         await until(lambda: heard_of == [("x", True)])
         (folder / "x.wav").unlink()
         await until(lambda: heard_of == [("x", True), ("x", False)])
+
+
+async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write, tries, is_full = dropped_module.write_atomic, 0, True
+
+    def filled(path: Path, data: bytes) -> None:
+        nonlocal tries
+        if is_full and path.suffix == ".wav":
+            tries += 1
+            raise StorageFull("no room; free some")
+        write(path, data)
+
+    monkeypatch.setattr(dropped_module, "write_atomic", filled)
+    async with watched(tmp_path) as (folder, catalogue):
+        (folder / "Maya.wav").write_bytes(wav())
+        await until(lambda: tries)
+        (folder / "look.txt").touch()  # It would look again by itself, seconds later.
+        await until(lambda: tries > 1)
+        assert [problem.code for problem in catalogue.problems.values()] == ["storage_full"]
+        is_full = False
+        (folder / "look.txt").unlink()
+        await until(lambda: "maya" in catalogue)
+        assert not catalogue.problems
+    assert caplog.text.count("no room") == 1

@@ -24,7 +24,7 @@ from typing import Any
 
 from voice_server.audio.decode import Limits
 from voice_server.control.samples import check_transcript, prepare_sample
-from voice_server.core.errors import VoiceServerError
+from voice_server.core.errors import StorageFull, VoiceServerError
 from voice_server.core.voices import Problem, Sample, Voice, slug_from_name
 from voice_server.storage.atomic import write_atomic
 from voice_server.storage.catalogue import Catalogue
@@ -56,6 +56,12 @@ class _File:
     signature: Signature
     sample: Sample | None = None
     problem: Problem | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """What it failed for was not in the file: room on the disk, or leave to read it."""
+        why = self.problem.code if self.problem else ""
+        return self.sample is None and why in (StorageFull.code, "unreadable")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,7 +180,9 @@ class DroppedVoices:
         new = {
             name
             for name, signature in there.items()
-            if name not in self._files or self._files[name].signature != signature
+            if name not in self._files
+            or self._files[name].signature != signature
+            or self._files[name].may_pass
         }
         growing = {name for name in new if not self._seen[name].is_settled(now)}
         changed = sorted(new - growing)
@@ -189,7 +197,7 @@ class DroppedVoices:
             del self._files[name]
             changed.append(name)
         self._publish(there)
-        if changed:
+        if any(name not in self._files or not self._files[name].may_pass for name in changed):
             await asyncio.to_thread(self._remember)
         return bool(growing)
 
@@ -270,7 +278,7 @@ class DroppedVoices:
                 notes=prepared.notes,
                 original=str(path),
             )
-        if made.problem:
+        if made.problem and made.problem != self._catalogue.problems.get(made.problem.path):
             logger.warning("%s: %s", made.problem.path, made.problem.reason)
         return made
 
