@@ -46,3 +46,10 @@ def test_what_was_just_used_stays_even_if_there_is_too_much(tmp_path: Path) -> N
 
 def test_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
     assert PromptCache(tmp_path / "none", 0, {}).sweep() == 0
+
+
+def test_what_is_not_there_any_more_is_not_remembered(tmp_path: Path) -> None:
+    kept = prompt(tmp_path, "a", 1_000, 5_000)
+    used = {kept: 1.0, str(tmp_path / "gone"): 1.0, str(tmp_path / "coming"): time.time()}
+    PromptCache(tmp_path, 2_000, used).sweep()
+    assert list(used) == [kept, str(tmp_path / "coming")]

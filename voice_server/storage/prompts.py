@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +26,18 @@ class _Entry:
 
 class PromptCache:
     """The folder ``prompts``. ``used`` tells when each folder in it was last asked for, in seconds
-    since 1970, by its path; what is not in there counts by the time of its newest file.
+    since 1970, by its path; what is not in there counts by the time of its newest file,
+    and what is not there any more is taken out of it.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, used: Mapping[str, float]) -> None:
+    def __init__(self, folder: Path, max_bytes: int, used: MutableMapping[str, float]) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._used = used
 
     def sweep(self) -> int:
         """Make room: returns how many bytes were removed. Blocking."""
+        self._forget()
         entries = sorted(self._entries(), key=lambda entry: entry.used)
         total = sum(entry.bytes for entry in entries)
         removed = 0
@@ -45,6 +47,12 @@ class PromptCache:
             shutil.rmtree(entry.path, ignore_errors=True)
             removed += entry.bytes
         return removed
+
+    def _forget(self) -> None:
+        # Most backends keep no prompt, and what is not there needs no time.
+        for path, used in list(self._used.items()):
+            if time.time() - used > _IN_USE and not os.path.exists(path):
+                self._used.pop(path, None)
 
     def _entries(self) -> list[_Entry]:
         found = []
