@@ -107,6 +107,9 @@ class Exit:
 class WorkerProcess:
     """A running process. ``on_messages`` and ``on_fault`` until ``mute``; ``on_exit`` once, last.
 
+    ``is_ending``: all that it will ever say was read, though maybe not yet handed on. It takes in
+    nothing more, and its exit or a fault follows.
+
     Raises WorkerStartError when it cannot be spawned.
     """
 
@@ -130,6 +133,7 @@ class WorkerProcess:
         self._stdin, self._stdout, self._stderr = (_own(p) for p in _pipes(self._popen))
         self._unsent = bytearray()
         self._is_muted = False
+        self.is_ending = False
         self._eof_timer: asyncio.TimerHandle | None = None
         self.exit: Exit | None = None
         self._loop.add_reader(self._stdout, self._read_stdout)
@@ -143,10 +147,13 @@ class WorkerProcess:
             self._be_nice()
 
     def send(self, *messages: m.Message) -> None:
-        """Write the messages, now if the pipe takes them, else as soon as it does.
+        """Write the messages, now if the pipe takes them, else as soon as it does; to one that is
+        ending, not at all.
 
         Raises LocalProtocolError for one that is not legal; those before it are sent.
         """
+        if self.is_ending:
+            return
         data = b""
         try:
             for message in messages:
@@ -252,6 +259,7 @@ class WorkerProcess:
             self._receive(data)
             return
         self._loop.remove_reader(self._stdout)
+        self.is_ending = True
         # The exit follows at once and says why. Killing now would be right only if it does not.
         self._eof_timer = self._loop.call_later(EOF_GRACE, self._stay_away)
 
@@ -262,6 +270,7 @@ class WorkerProcess:
         try:
             messages = self._connection.receive_data(data)
         except RemoteProtocolError as exc:
+            self.is_ending = True
             self._on_messages(exc.received)
             self._fault(f"broke the protocol: {exc}")
         else:
@@ -291,6 +300,7 @@ class WorkerProcess:
 
     def _finish(self) -> None:
         """It has exited: take what it still said, end its children, reap it, close everything."""
+        self.is_ending = True
         if self._eof_timer is not None:
             self._eof_timer.cancel()
         # Before it is reaped: until then nobody else can have its process group's number.

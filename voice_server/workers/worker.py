@@ -108,7 +108,8 @@ class Worker:
     @property
     def is_lending(self) -> bool:
         """It takes jobs, though maybe not now."""
-        return self.state is WorkerState.READY and not self.is_spare
+        is_working = self.state is WorkerState.READY and not self.is_spare
+        return is_working and not self.process.is_ending
 
     @property
     def free_slots(self) -> int:
