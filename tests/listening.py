@@ -141,6 +141,11 @@ def pids(pool: WorkerPool) -> list[int]:
     return [w["pid"] for w in pool.snapshot()["workers"] if w["state"] == "ready"]
 
 
+def living(pool: WorkerPool) -> list[int]:
+    """Of all workers, whatever they do."""
+    return [w["pid"] for w in pool.snapshot()["workers"]]
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine, bounded."""
     asyncio.run(asyncio.wait_for(test, 100.0))

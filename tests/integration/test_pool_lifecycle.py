@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 
-from tests.listening import Listener, pids, pool_of, run, say, until
+from tests.listening import Listener, living, pids, pool_of, run, say, until
 from voice_server.core.errors import Draining, NotReady, SynthesisFailed
 from voice_server.core.restart import RestartPolicy
 
@@ -72,6 +74,45 @@ def test_a_rolling_restart_waits_for_streams_that_are_speaking() -> None:
             await pool.restart()
             assert listener.is_over
             assert await listener.end() == alone
+
+    run(go())
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_two_restarts_at_once_leave_no_worker_too_many(size: int) -> None:
+    async def go() -> None:
+        async with pool_of("tone", size) as pool:
+            before = set(pids(pool))
+            await asyncio.gather(pool.restart(), pool.restart())
+            await until(lambda: len(pids(pool)) == len(living(pool)) == size)
+            assert not before & set(pids(pool))
+            assert await say(pool, "one two").end()
+
+    run(go())
+
+
+def test_a_worker_that_dies_while_it_is_replaced_leaves_no_worker_too_many() -> None:
+    async def go() -> None:
+        async with pool_of("chaos", options={"load_seconds": 0.5}) as pool:
+            (old,) = pids(pool)
+            restart = asyncio.create_task(pool.restart())
+            await until(lambda: len(living(pool)) == 2)
+            os.kill(old, signal.SIGKILL)
+            await restart
+            await until(lambda: len(pids(pool)) == len(living(pool)) == 1)
+            assert await say(pool, "one two").end()
+
+    run(go())
+
+
+def test_a_restart_that_is_given_up_leaves_no_worker_too_many() -> None:
+    async def go() -> None:
+        async with pool_of("chaos", options={"load_seconds": 0.5}) as pool:
+            before = pids(pool)
+            restart = asyncio.create_task(pool.restart())
+            await until(lambda: len(living(pool)) == 2)
+            restart.cancel()
+            await until(lambda: living(pool) == before)
 
     run(go())
 

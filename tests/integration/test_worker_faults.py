@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.listening import Listener, job, pids, pool_of, run, say, spec, until
+from tests.listening import Listener, job, living, pids, pool_of, run, say, spec, until
 from voice_server.core.errors import PoisonText, WorkerDied, WorkerStartError
 from voice_server.core.restart import RestartPolicy
 from voice_server.workers.pool import WorkerPool
@@ -23,11 +23,6 @@ from voice_server.workers.pool import WorkerPool
 TEXT = "These are the words that everybody speaks while workers die around them."
 PATIENT = RestartPolicy(barren_deaths=1000)
 QUICK = RestartPolicy(first_delay=0.05, cool_down=0.5, failures=3)
-
-
-def living(pool: WorkerPool) -> list[int]:
-    """Of all workers, whatever they do."""
-    return [w["pid"] for w in pool.snapshot()["workers"]]
 
 
 def busy(pool: WorkerPool) -> int:

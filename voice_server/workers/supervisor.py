@@ -88,7 +88,7 @@ class Supervisor:
         return self._restart.next_start
 
     def tend(self) -> None:
-        """Start the workers that are missing, as many as may start now."""
+        """Start the workers that are missing, as many as may start now; let the surplus go."""
         if self._is_stopping:
             return
         living = (WorkerState.STARTING, WorkerState.READY)
@@ -98,7 +98,9 @@ class Supervisor:
         condemned = (w for w in self.workers if w.state is WorkerState.CONDEMNED)
         dying = sum(self._now() - w.condemned_at < UNKILLABLE for w in condemned)
         starting = sum(w.state is WorkerState.STARTING for w in alive)
-        missing = self.size + self.spare + self._extra - len(alive) - dying
+        wanted = self.size + self.spare + self._extra
+        _dismiss(alive, len(alive) - wanted)
+        missing = wanted - len(alive) - dying
         while missing > 0 and self._restart.may_start(self._now(), starting):
             if not self._start_one():
                 break
@@ -197,8 +199,8 @@ class Supervisor:
             await self._wait_for_change()
 
     async def _start_another(self, old: Worker) -> None:
-        """Have one worker more than usual, until one is ready that was not here before."""
-        others = set(self.workers)
+        """Have one worker more than usual, until one is ready that was not before."""
+        others = set(self.ready_workers)
         # Failures of before do not count: this start may be the one with the remedy.
         failures = self._restart.failures_in_a_row
         self._extra += 1
@@ -282,3 +284,14 @@ class Supervisor:
             await self._replace(worker, "memory")
         except WorkerStartError as exc:
             logger.error("%s", exc)
+
+
+def _dismiss(workers: list[Worker], surplus: int) -> None:
+    """Let so many go, the youngest of those that do not work.
+
+    One that was to be replaced may die while its replacement loads, which makes one too many; so
+    does a replacement that is given up.
+    """
+    if surplus > 0:
+        for worker in sorted(workers, key=lambda w: not w.is_lending)[-surplus:]:
+            worker.retire()
