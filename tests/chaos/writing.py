@@ -171,6 +171,7 @@ async def sweep(folder: Path) -> tuple[int, int]:
     # What is younger than the clock of a file system is exact may be somebody's work.
     await asyncio.sleep(2 * CLOCK_SLACK)
     catalogue = Catalogue(folder)
+    await catalogue.create(voice("kept"))  # Where a database has no voice, nothing is removed.
     await catalogue.load(is_owner=True)
     await catalogue.close()
     left = _files(folder)

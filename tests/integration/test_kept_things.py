@@ -131,6 +131,16 @@ async def test_sound_without_its_row_is_removed_once_it_is_old(tmp_path: Path) -
         assert sorted(history.folder.iterdir()) == sorted([kept.path, young, foreign])
 
 
+async def test_a_database_without_entries_costs_no_sound(tmp_path: Path) -> None:
+    async with opened(tmp_path) as history:
+        history.folder.mkdir(parents=True)
+        old = history.folder / "00000000-0000-4000-8000-000000000000.wav"
+        old.touch()
+        aged(old, 1_000)
+        assert await history.reconcile(time.time() - 100) == 0
+        assert old.exists()
+
+
 # -- projects --------------------------------------------------------------------------------------
 
 

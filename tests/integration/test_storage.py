@@ -275,6 +275,19 @@ async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: 
     ]
 
 
+async def test_a_start_on_another_database_costs_no_recording(tmp_path: Path) -> None:
+    async with opened(tmp_path) as catalogue:
+        made = await catalogue.create(voice(), [new(str(uuid.uuid4()))])
+    for path in (tmp_path / "voices").glob("*/*"):
+        os.utime(path, (1, 1))
+    other = Catalogue(tmp_path, database=Database(sqlite_url(tmp_path / "mistaken.db")))
+    await other.load(is_owner=True)
+    await other.close()
+    assert Path(made.samples[0].path).exists()
+    async with opened(tmp_path) as catalogue:
+        assert not catalogue.problems
+
+
 async def test_a_file_that_somebody_deleted_is_a_problem_and_costs_no_row(tmp_path: Path) -> None:
     async with opened(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new()])

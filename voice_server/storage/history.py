@@ -140,7 +140,9 @@ class History:
         return sum(by_voice.values()), float(sum(row[2] for row in rows)), by_voice
 
     async def reconcile(self, started: float) -> int:
-        """Remove sound that a crash left without its row, if it is older than ``started``."""
+        """Remove sound that a crash left without its row, if it is older than ``started``; none
+        where there are no rows at all: the database may be another one, or a lost one.
+        """
         files = await asyncio.to_thread(self._files, started)
         if not files:
             return 0
@@ -150,6 +152,8 @@ class History:
 
         async with self._database.read() as connection:
             known = set((await connection.execute(select(table.c.id))).scalars())
+        if not known:
+            return 0
         stray = [path for generation_id, path in files if generation_id not in known]
         for path in stray:
             await asyncio.to_thread(path.unlink, missing_ok=True)

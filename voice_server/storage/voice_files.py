@@ -118,10 +118,13 @@ class VoiceFiles:
 
     def sweep(self, known: dict[str, set[str]], before: float) -> tuple[int, set[str]]:
         """Remove every file older than ``before`` (seconds since 1970) that is not in ``known``
-        (voice id → file names): what is younger may belong to a voice that is being made.
+        (voice id → file names): what is younger may belong to a voice that is being made. Where
+        nothing is known, nothing is removed: the database may be another one, or a lost one.
 
         Returns how many were removed, and the files of ``known`` that are missing, as ``id/name``.
         """
+        if not known:
+            return 0, set()
         removed = 0
         missing = {f"{voice_id}/{name}" for voice_id, names in known.items() for name in names}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as folders:
