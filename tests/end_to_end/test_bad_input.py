@@ -296,6 +296,18 @@ def test_a_silent_socket_is_closed(hasty: Server) -> None:
     hasty.wait_quiet()
 
 
+@pytest.mark.parametrize("backend", ["tone", "babble"])
+def test_a_client_that_never_ends_its_turn_is_closed_once_it_was_heard(
+    hasty: Server, backend: str
+) -> None:
+    with talk(f"{hasty.ws}/stream-tokens") as agent:
+        agent.send(backend=backend, max_delay_ms=10, token="Hello world.")
+        assert agent.until_closed() == 1008
+        assert agent.sound
+        assert agent.of("error")[-1]["code"] == "idle_timeout"
+    hasty.wait_quiet()
+
+
 def test_a_client_that_is_silent_while_its_text_is_spoken_is_not_closed(hasty: Server) -> None:
     with talk(f"{hasty.ws}/stream-tokens") as agent:
         agent.send(backend="babble", opts={"speed": 0.25}, keep_open=True)

@@ -61,6 +61,11 @@ class Context:
         return self._heard is not None
 
     @property
+    def is_quiet(self) -> bool:
+        """Nothing is made, sent or heard, though a turn may wait for more text."""
+        return not self.is_heard and all(turn.is_quiet for turn in self._turns)
+
+    @property
     def is_over(self) -> bool:
         """Everything was said and sent."""
         return self.has_ended and self.is_idle

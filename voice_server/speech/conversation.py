@@ -364,7 +364,7 @@ class Conversation:
                 self._leave()
             else:
                 self.end(RequestError("the client does not read", code="not_reading"))
-        elif self.is_speaking or any(context.is_heard for context in self._contexts.values()):
+        elif not all(context.is_quiet for context in self._contexts.values()):
             self._active_at = now
         elif self._channel is not None and now - self._active_at > limits.idle_timeout:
             self.end(RequestError("idle for too long; connect again", code="idle_timeout"))

@@ -179,6 +179,13 @@ class Turn:
         """A worker has, or will have, something to do for it."""
         return bool(self._jobs)
 
+    @property
+    def is_quiet(self) -> bool:
+        """It is not made, sent or heard just now: it waits for text."""
+        delivery = self.session.delivery
+        is_heard = delivery.playback.lead(time.monotonic()) > 0
+        return not self._jobs and delivery.is_empty and not is_heard
+
     def end_job(self, segment: int, error: VoiceServerError | None) -> None:
         self._jobs.pop(segment, None)
         self.hear(e.SegmentEnded(segment, error))
