@@ -48,6 +48,8 @@ class Keyring:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._keys: dict[str, Key] = {}
+        # What is read must not undo a change made meanwhile: a revoked key would be good again.
+        self._changing = asyncio.Lock()
         self._tickets: dict[str, tuple[Key, float]] = {}
 
     def __len__(self) -> int:
@@ -63,18 +65,19 @@ class Keyring:
 
     async def load(self) -> None:
         """Read the keys, again if somebody else changed them."""
-        tables = await asyncio.to_thread(read_quickly, self._database.url, "SELECT * FROM keys")
-        if tables is not None:
-            rows: Collection[Mapping[str, Any]] = tables[0]
-        else:
-            from sqlalchemy import select
+        async with self._changing:
+            tables = await asyncio.to_thread(read_quickly, self._database.url, "SELECT * FROM keys")
+            if tables is not None:
+                rows: Collection[Mapping[str, Any]] = tables[0]
+            else:
+                from sqlalchemy import select
 
-            from voice_server.storage.schema import keys as table
+                from voice_server.storage.schema import keys as table
 
-            async with self._database.read() as connection:
-                found = (await connection.execute(select(table))).mappings().all()
-            rows = [dict(row) for row in found]
-        self._keys = {row["sha256"]: _key(row) for row in rows}
+                async with self._database.read() as connection:
+                    found = (await connection.execute(select(table))).mappings().all()
+                rows = [dict(row) for row in found]
+            self._keys = {row["sha256"]: _key(row) for row in rows}
 
     async def create(
         self, name: str, scopes: Collection[str] = ("speak",), rate: str = ""
@@ -103,21 +106,23 @@ class Keyring:
             "rate": rate,
             "created_at": now(),
         }
-        async with self._database.write() as connection:
-            await connection.execute(table.insert(), row)
-        self._keys[str(row["sha256"])] = key = _key(row)
+        async with self._changing:
+            async with self._database.write() as connection:
+                await connection.execute(table.insert(), row)
+            self._keys[str(row["sha256"])] = key = _key(row)
         return secret, key
 
     async def revoke(self, key_id: str) -> Key:
         """Take a key away, with its tickets. Raises NotFound."""
         from voice_server.storage.schema import keys as table
 
-        for digest, key in self._keys.items():
-            if key.id == key_id:
-                async with self._database.write() as connection:
-                    await connection.execute(table.delete().where(table.c.id == key_id))
-                self._keys.pop(digest, None)
-                return key
+        async with self._changing:
+            for digest, key in self._keys.items():
+                if key.id == key_id:
+                    async with self._database.write() as connection:
+                        await connection.execute(table.delete().where(table.c.id == key_id))
+                    del self._keys[digest]
+                    return key
         raise NotFound(f"key {key_id[:40]!r} not found; list them", code="unknown_key")
 
     def issue_ticket(self, key: Key) -> str:
