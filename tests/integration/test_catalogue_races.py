@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from tests.stored import new, voice
 from voice_server.core.errors import Conflict, UnknownVoice
 from voice_server.core.voices import Sample, Voice
-from voice_server.storage import voice_rows
+from voice_server.storage import voice_files, voice_rows
 from voice_server.storage.catalogue import Catalogue
 
 pytestmark = pytest.mark.anyio
@@ -135,3 +135,21 @@ async def test_a_voice_that_is_only_lent_is_neither_changed_nor_deleted(tmp_path
             with pytest.raises(Conflict):
                 await catalogue.create(voice("lent"))
     assert recording.exists()
+
+
+async def test_a_folder_that_went_with_its_last_recording_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, robbed = voice_files.write_together, []
+
+    def rob(folder: Path, files: Mapping[str, bytes]) -> None:
+        if not robbed:
+            robbed.append(folder)
+            folder.rmdir()  # as who gives back the last recording of a deleted voice of this id
+        write(folder, files)
+
+    monkeypatch.setattr(voice_files, "write_together", rob)
+    async with opened(tmp_path) as catalogue:
+        made = await catalogue.create(voice(), [new()])
+    assert robbed
+    assert Path(made.samples[0].path).exists()

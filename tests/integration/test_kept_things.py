@@ -232,3 +232,11 @@ def test_a_damaged_session_is_none(tmp_path: Path) -> None:
         (session.folder / "session.json").write_text(damage)
         with pytest.raises(NotFound):
             previews.session(session.id)
+
+
+def test_a_session_that_somebody_else_saved_meanwhile_is_not_found(tmp_path: Path) -> None:
+    previews = Previews(tmp_path)
+    session = previews.open_session(new())
+    previews.close_session(session.id)
+    with pytest.raises(NotFound, match="upload again"):
+        session.sample()

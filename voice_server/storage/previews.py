@@ -46,17 +46,22 @@ class Session:
         return self.folder / "sample.wav"
 
     def sample(self) -> NewSample:
-        """The sample with its bytes, to be stored in a voice."""
+        """The sample with its bytes, to be stored in a voice. Raises NotFound, if it is gone."""
+        try:
+            wav = self.wav.read_bytes()
+            original = (self.folder / f"source.{self.extension}").read_bytes()
+        except FileNotFoundError:
+            raise _unknown(self.id) from None
         return NewSample(
             id=str(uuid.uuid4()),
-            wav=self.wav.read_bytes(),
+            wav=wav,
             sha256=self.sha256,
             duration=self.duration,
             sample_rate=self.sample_rate,
             loudness=self.loudness,
             notes=self.notes,
             transcript=self.transcript,
-            original=(self.folder / f"source.{self.extension}").read_bytes(),
+            original=original,
             extension=self.extension,
         )
 
@@ -111,10 +116,7 @@ class Previews:
                 told = json.loads((folder / "session.json").read_bytes())
                 told["notes"] = tuple(told["notes"])
                 return Session(folder=folder, **told)
-        raise NotFound(
-            f"session {str(session_id)[:80]!r} not found; it may have expired: upload again",
-            code="unknown_session",
-        )
+        raise _unknown(session_id)
 
     def close_session(self, session_id: str) -> None:
         """Take the session away, unless somebody uses it."""
@@ -170,3 +172,10 @@ class Previews:
                         Path(entry.path).unlink(missing_ok=True)
                     removed += 1
         return removed
+
+
+def _unknown(session_id: object) -> NotFound:
+    return NotFound(
+        f"session {str(session_id)[:80]!r} not found; it may have expired: upload again",
+        code="unknown_session",
+    )

@@ -100,7 +100,13 @@ class VoiceFiles:
                     files[original.name] = sample.original
                 files[path.name] = sample.wav
             if files:
-                write_together(folder, files)
+                try:
+                    write_together(folder, files)
+                except FileNotFoundError:
+                    # Whoever removed the last recording of an earlier voice took the folder along.
+                    folder.mkdir(exist_ok=True)
+                    sync_folder(self.root)
+                    write_together(folder, files)
         except BaseException:
             self.remove(voice_id, written)
             raise
