@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from voice_server.config.settings import Limits
+from voice_server.core.errors import Draining
 from voice_server.core.wire import AudioFormat, Configure
 from voice_server.speech.channel import ChannelClosed
 from voice_server.speech.conversation import _ALL_SAID, Conversation
@@ -50,6 +51,44 @@ def test_the_last_socket_that_resumes_gets_everything() -> None:
         await asyncio.wait(tasks)
         assert [json.loads(message)["type"] for message in last.sent] == ["resumed"]
         assert second.sent == old.sent == []
+
+    asyncio.run(go())
+
+
+def test_who_is_refused_while_his_text_waits_for_a_voice_is_told_one_reason() -> None:
+    class Talking(Channel):
+        was_heard = False
+
+        async def receive(self) -> str:
+            if not self.was_heard:
+                self.was_heard = True
+                return '{"token": "Hello. "}'
+            return await super().receive()
+
+        async def close(self, code: int, reason: str) -> None:
+            self.reason = reason
+
+    async def go() -> None:
+        is_asked, is_found = asyncio.Event(), asyncio.Event()
+
+        async def route(*_: Any) -> Any:
+            is_asked.set()
+            await is_found.wait()
+            return SimpleNamespace()
+
+        refused: Any = SimpleNamespace(labels=lambda _: SimpleNamespace(inc=lambda: None))
+        metrics = SimpleNamespace(refused=refused)
+        service: Any = SimpleNamespace(
+            limits=Limits(), metrics=metrics, route=route, forget=lambda _: None
+        )
+        conversation, channel = Conversation(service, "", Configure(), "x"), Talking(pace=0.02)
+        task = asyncio.create_task(conversation.run(channel))
+        await asyncio.wait_for(is_asked.wait(), 30)
+        conversation.end(Draining("the server is going away"))
+        is_found.set()
+        await asyncio.wait_for(task, 30)
+        assert [json.loads(message)["code"] for message in channel.sent] == ["draining"]
+        assert channel.reason == "draining"
 
     asyncio.run(go())
 

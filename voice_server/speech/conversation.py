@@ -119,7 +119,8 @@ class Conversation:
         except ChannelClosed:
             raise
         except VoiceServerError as exc:
-            self._refuse(exc)
+            if self._closing is None:  # else it was refused while something was awaited
+                self._refuse(exc)
         except Exception:
             self._give_up()
 
