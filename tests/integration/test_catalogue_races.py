@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.stored import new, voice
+from voice_server.control.packages import Packages
 from voice_server.core.errors import Conflict, UnknownVoice
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage import voice_files, voice_rows
@@ -153,3 +154,15 @@ async def test_a_folder_that_went_with_its_last_recording_is_made_again(
         made = await catalogue.create(voice(), [new()])
     assert robbed
     assert Path(made.samples[0].path).exists()
+
+
+async def test_of_two_imports_at_once_that_skip_what_is_there_one_is_skipped(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as catalogue:
+        packages = Packages(catalogue)
+        both = await asyncio.gather(
+            packages.add(voice(), [new("a")], "skip"), packages.add(voice(), [new("b")], "skip")
+        )
+        assert sorted(done.is_new for done in both) == [False, True]
+        assert all(done.voice == catalogue.get("maya") for done in both)

@@ -108,9 +108,15 @@ class Packages:
                         code="voice_exists",
                     )
         is_renamed = on_conflict == "rename"
-        stored = await store_new(
-            self.catalogue, voice, samples, is_renamed=is_renamed, is_name_renamed=is_renamed
-        )
+        try:
+            stored = await store_new(
+                self.catalogue, voice, samples, is_renamed=is_renamed, is_name_renamed=is_renamed
+            )
+        except Conflict:
+            # Somebody else stored it meanwhile.
+            if on_conflict == "skip" and voice.id in self.catalogue:
+                return Imported(self.catalogue.get(voice.id), False)
+            raise
         return Imported(stored, True)
 
     async def pack_all(self, folder: Path) -> list[Path]:
