@@ -247,9 +247,9 @@ def test_a_job_owes_sound_unless_it_waits_for_credit_or_text() -> None:
 
     streamed, _ = new(None)
     assert not streamed.owes_sound(has_credit=True)
-    streamed.add_text("A few words")
-    assert not streamed.owes_sound(has_credit=True)  # the model may well wait for more
-    streamed.add_text(" and then so many that some of them could have been spoken by now.")
+    streamed.add_text("A long sentence that has no end, " * 12)
+    assert not streamed.owes_sound(has_credit=True)  # the model may well wait for its end
+    streamed.add_text("and then so many words that some of them could have been spoken by now.")
     assert streamed.owes_sound(has_credit=True)
     begin(streamed)
     streamed.take_audio(WORD * 200)

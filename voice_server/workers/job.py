@@ -27,8 +27,11 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_RATE: Final = 24_000
 UNLIMITED: Final = -1
-# Nobody speaks faster. A stream with less sound than its text needs at this speed owes more.
+# Nobody speaks faster. A stream with less sound than its text needs at this speed owes more, but for
+# the last of it: a model may wait for the end of a sentence, or, where it goes on from a recording of
+# ten seconds, for as much text as it would take to read that.
 FASTEST_CHARS_PER_SECOND: Final = 40.0
+LONGEST_WAIT_CHARS: Final = 400
 # Of a part without one complete word so much may be heard twice: it is less than a word.
 LONGEST_WORD: Final = 1 * SAMPLE_RATE
 # A message must stay below the protocol's 1 MiB, at up to four bytes a character.
@@ -219,7 +222,7 @@ class Job:
             return False
         if self.is_text_ended:
             return True
-        needed = (self.chars - self._part_start) / FASTEST_CHARS_PER_SECOND - 1.0
+        needed = (self.chars - self._part_start - LONGEST_WAIT_CHARS) / FASTEST_CHARS_PER_SECOND
         return self.delivered - self._part_offset < needed * SAMPLE_RATE
 
     def take_audio(self, pcm: bytes) -> bool:
