@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_RATE: Final = 24_000
 UNLIMITED: Final = -1
-# Nobody speaks faster. A stream with less sound than its text needs at this speed owes more, but for
-# the last of it: a model may wait for the end of a sentence, or, where it goes on from a recording
-# of ten seconds, for as much text as would take as long.
+# Nobody speaks faster. A stream with less sound than its text needs at this speed owes more, but
+# for the last of it: a model may wait for the end of a sentence, or, where it goes on from a
+# recording of ten seconds, for as much text as would take as long.
 FASTEST_CHARS_PER_SECOND: Final = 40.0
 LONGEST_WAIT_CHARS: Final = 400
 # Of a part without one complete word so much may be heard twice: it is less than a word.
