@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from voice_server.core.voices import Kind, Voice, can_speak, speaker_voices
+from voice_server.core.voices import Kind, Voice, can_speak, is_too_short, speaker_voices
 from voice_server.speech.service import SpeechService
 from voice_server.storage.catalogue import Catalogue
 from voice_server.web.operations import Body, Operation
@@ -110,9 +110,16 @@ def _found(service: SpeechService, catalogue: Catalogue, query: VoiceQuery) -> F
 def every_voice(service: SpeechService, catalogue: Catalogue) -> Found:
     """Every voice that was made, newest first, then those built in; and which backends speak it."""
     infos = {name: pool.info for name, pool in service.pools.items() if pool.info is not None}
+    # Which backends speak a voice depends on what the voice is made of, and some count its seconds.
+    counting = [info for info in infos.values() if info.min_sample_seconds > 0]
+    able: dict[tuple[bool, ...], list[str]] = {}
     found: Found = []
     for voice in catalogue.voices():
-        found.append((voice, [name for name, info in infos.items() if can_speak(info, voice)]))
+        made_of = bool(voice.samples), bool(voice.design)
+        made_of += tuple(is_too_short(info, voice.samples) for info in counting)
+        if made_of not in able:
+            able[made_of] = [name for name, info in infos.items() if can_speak(info, voice)]
+        found.append((voice, able[made_of]))
     for name, info in infos.items():
         found += [(voice, [name]) for voice in speaker_voices(name, info)]
     return found
