@@ -69,6 +69,28 @@ async def test_voices_come_back_after_a_restart(url: str, tmp_path: Path) -> Non
     await empty.close()
 
 
+async def test_two_processes_change_one_voice_at_once_and_nothing_is_lost(
+    url: str, tmp_path: Path
+) -> None:
+    here, there = (Catalogue(tmp_path, database=Database(url)) for _ in range(2))
+    await here.load()
+    await here.create(voice("shared"))
+    await there.load()
+    for i in range(5):
+        await asyncio.gather(
+            here.add_sample("shared", new(f"here{i}")),
+            there.add_sample("shared", new(f"there{i}")),
+            here.update("shared", description=f"{i}"),
+            there.update("shared", language="de"),
+        )
+    await here.refresh()
+    assert len(here.get("shared").samples) == 10
+    assert (here.get("shared").description, here.get("shared").language) == ("4", "de")
+    await here.delete("shared")
+    for catalogue in (here, there):
+        await catalogue.close()
+
+
 async def test_history_is_searched_and_counted(url: str, tmp_path: Path) -> None:
     database = Database(url)
     history = History(tmp_path, database)

@@ -53,23 +53,37 @@ async def insert(connection: AsyncConnection, voice: Voice) -> None:
             "name",
             code="voice_exists",
         ) from exc
-    rows = [sample_row(voice.id, i, sample) for i, sample in enumerate(voice.samples)]
-    if rows:
-        await connection.execute(schema.samples.insert(), rows)
+    await _insert_samples(connection, voice)
 
 
 async def replace(connection: AsyncConnection, voice: Voice) -> None:
-    """Write a voice over the one of its id."""
-    await delete(connection, voice.id)
-    await insert(connection, voice)
+    """Write a voice over the one of its id, if there is one."""
+    from voice_server.storage import schema
+
+    # PostgreSQL tells who waited for a row that was deleted, and made again, that there is none.
+    this = schema.voices.update().where(schema.voices.c.id == voice.id)
+    if not (await connection.execute(this.values(voice_row(voice)))).rowcount:
+        await insert(connection, voice)
+        return
+    await connection.execute(schema.samples.delete().where(schema.samples.c.voice_id == voice.id))
+    await _insert_samples(connection, voice)
+
+
+async def _insert_samples(connection: AsyncConnection, voice: Voice) -> None:
+    from voice_server.storage import schema
+
+    rows = [sample_row(voice.id, i, sample) for i, sample in enumerate(voice.samples)]
+    if rows:
+        await connection.execute(schema.samples.insert(), rows)
 
 
 async def delete(connection: AsyncConnection, voice_id: str) -> None:
     """Remove a voice and its samples."""
     from voice_server.storage import schema
 
-    await connection.execute(schema.samples.delete().where(schema.samples.c.voice_id == voice_id))
+    # The voice goes first, as it is changed: two processes would wait for each other otherwise.
     await connection.execute(schema.voices.delete().where(schema.voices.c.id == voice_id))
+    await connection.execute(schema.samples.delete().where(schema.samples.c.voice_id == voice_id))
 
 
 async def change(
