@@ -115,8 +115,11 @@ def every_voice(service: SpeechService, catalogue: Catalogue) -> Found:
     able: dict[tuple[bool, ...], list[str]] = {}
     found: Found = []
     for voice in catalogue.voices():
-        made_of = bool(voice.samples), bool(voice.design)
-        made_of += tuple(is_too_short(info, voice.samples) for info in counting)
+        made_of = (
+            bool(voice.samples),
+            bool(voice.design),
+            *[is_too_short(info, voice.samples) for info in counting],
+        )
         if made_of not in able:
             able[made_of] = [name for name, info in infos.items() if can_speak(info, voice)]
         found.append((voice, able[made_of]))
