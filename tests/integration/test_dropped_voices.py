@@ -393,6 +393,7 @@ async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
         write(path, data)
 
     monkeypatch.setattr(dropped_module, "write_atomic", filled)
+    monkeypatch.setattr(dropped_module, "_TRY_AGAIN", 0.0)
     async with watched(tmp_path) as (folder, catalogue):
         (folder / "Maya.wav").write_bytes(wav())
         await until(lambda: tries)
@@ -404,3 +405,24 @@ async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
         await until(lambda: "maya" in catalogue)
         assert not catalogue.problems
     assert caplog.text.count("no room") == 1
+
+
+async def test_what_found_no_room_is_not_decoded_again_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, tries = dropped_module.write_atomic, []
+
+    def filled(path: Path, data: bytes) -> None:
+        if path.suffix == ".wav" and not tries:
+            tries.append(path)
+            raise StorageFull("no room; free some")
+        write(path, data)
+
+    monkeypatch.setattr(dropped_module, "write_atomic", filled)
+    monkeypatch.setattr(dropped_module, "_TRY_AGAIN", 3_600.0)
+    async with watched(tmp_path) as (folder, catalogue):
+        (folder / "Maya.wav").write_bytes(wav())
+        await until(lambda: catalogue.problems)
+        (folder / "Noa.wav").write_bytes(wav())
+        await until(lambda: "noa" in catalogue)
+        assert "maya" not in catalogue

@@ -35,6 +35,8 @@ EXTENSIONS = frozenset(
     ".wav .mp3 .flac .m4a .aac .ogg .opus .mp4 .mov .avi .webm .mkv .flv".split()
 )
 _LOOK_AGAIN = 0.15
+# What found no room, or no leave to be read, waits as long at least, and longer than it took.
+_TRY_AGAIN, _TIMES_AS_LONG = 3.0, 3
 # A file that is older than this when it is first seen was not dropped just now.
 _RECENT = 1.0
 # A file is whole when it has not changed for as long as it was seen changing, within these: who
@@ -94,6 +96,7 @@ class DroppedVoices:
         self._ids: dict[str, str] = {}
         self._problems: set[str] = set()
         self._seen: dict[str, _Seen] = {}
+        self._try_again = 0.0
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -177,12 +180,13 @@ class DroppedVoices:
         there = await asyncio.to_thread(self._list)
         now = time.monotonic()
         self._seen = {name: self._see(name, there[name], now) for name in there}
+        is_due = now >= self._try_again
         new = {
             name
             for name, signature in there.items()
             if name not in self._files
             or self._files[name].signature != signature
-            or self._files[name].may_pass
+            or (is_due and self._files[name].may_pass)
         }
         growing = {name for name in new if not self._seen[name].is_settled(now)}
         changed = sorted(new - growing)
@@ -193,6 +197,9 @@ class DroppedVoices:
             )
             self._files.update(zip(some, made, strict=True))
             self._publish(there)
+        if is_due and changed:
+            ended = time.monotonic()
+            self._try_again = ended + max(_TRY_AGAIN, _TIMES_AS_LONG * (ended - now))
         for name in set(self._files) - set(there):
             del self._files[name]
             changed.append(name)
