@@ -296,12 +296,13 @@ def test_a_silent_socket_is_closed(hasty: Server) -> None:
     hasty.wait_quiet()
 
 
+@pytest.mark.parametrize("text", ["Hello world.", "Let me look. One moment!\n\n"])
 @pytest.mark.parametrize("backend", ["tone", "babble"])
 def test_a_client_that_never_ends_its_turn_is_closed_once_it_was_heard(
-    hasty: Server, backend: str
+    hasty: Server, backend: str, text: str
 ) -> None:
     with talk(f"{hasty.ws}/stream-tokens") as agent:
-        agent.send(backend=backend, max_delay_ms=10, token="Hello world.")
+        agent.send(backend=backend, max_delay_ms=10, token=text)
         assert agent.until_closed() == 1008
         assert agent.sound
         assert agent.of("error")[-1]["code"] == "idle_timeout"

@@ -14,6 +14,7 @@ from voice_server.core.events import (
     Feed,
     Open,
     SegmentStarted,
+    Tick,
     TurnOptions,
     WordsArrived,
 )
@@ -89,6 +90,13 @@ def test_marks_alone_are_no_text_and_go_with_the_word_after_them():
     assert began == [Open(0), Feed(0, "... \u00bf\u201cHola?"), Feed(0, "!")]
     assert session.handle(Flush(), 0.0) == [EndText(0)]
     assert session.handle(Token("\u2026?!"), 0.0) + session.handle(Done(), 0.0) == []
+
+
+def test_a_whole_sentence_is_ended_when_the_model_says_no_more_for_long():
+    session = SpeechSession(TurnOptions(streams_text=True, max_delay=1.0))
+    assert EndText(0) not in session.handle(Token("Let me look. One moment!\n\n"), 0.0)
+    assert session.handle(Tick(), 0.9) == []
+    assert session.handle(Tick(), 1.0) == [EndText(0)]
 
 
 @given(SENTENCES, CUTS, st.integers(0, 99))

@@ -208,7 +208,9 @@ class SpeechSession:
 
     def _set_deadline(self, now: float) -> None:
         delay = self.options.max_delay
-        if delay is None or not self._segmenter.has_pending:
+        # A job that takes text may keep its last words until more comes, or the end of it.
+        is_waiting = self._job is not None or self._segmenter.has_pending
+        if delay is None or not is_waiting:
             self.deadline = None
         elif self._segmenter.guess is not None:
             self.deadline = now + min(delay, self.options.confirm_delay)
