@@ -202,6 +202,18 @@ def test_a_context_that_is_over_can_be_cancelled_and_begun_again(socket: Socket)
     assert socket.seconds("a") == pytest.approx(2 * WORD, rel=0.02)
 
 
+def test_a_context_that_is_cancelled_twice_ends_once(server: Server) -> None:
+    talk = CartesiaTranslation(server.service, "1")
+    begin = json.dumps({"context_id": "a", "transcript": "One.", "continue": True})
+    cancel = json.dumps({"context_id": "a", "cancel": True})
+    for _ in range(2):  # the end of the first one is none of the second
+        assert talk.incoming(begin)[-1] == {"context": "a", "token": "One."}
+        assert talk.incoming(cancel) == [{"context": "a", "cancel": True}]
+        assert talk.incoming(cancel) == [{}]
+        [done] = talk.outgoing({"type": "cancelled", "context": "a"})
+        assert json.loads(str(done))["type"] == "done"
+
+
 @pytest.mark.parametrize(
     ("encoding", "rate", "width"),
     [

@@ -140,6 +140,57 @@ def test_a_clear_and_a_close_at_once_close(server: Server) -> None:
     server.wait_quiet()
 
 
+def test_every_clear_is_answered_also_two_at_once_and_before_a_close(server: Server) -> None:
+    with opened(server, 1) as connection:
+        socket = Socket(connection)
+        socket.say("Speak", text="One two three four five. " * 400)
+        socket.say("Flush")
+        socket.until("sound")
+        socket.say("Clear")
+        socket.say("Speak", text="One two.")
+        for kind in ("Clear", "Clear", "Close"):
+            socket.say(kind)
+        assert socket.closed() == 1000
+        assert socket.kinds == ["Metadata", "Cleared", "Cleared", "Cleared"]
+    server.wait_quiet()
+
+
+def test_a_clear_of_nothing_is_answered_before_the_close(server: Server) -> None:
+    with opened(server, 1) as connection:
+        socket = Socket(connection)
+        socket.say("Clear")
+        socket.say("Close")
+        assert socket.closed() == 1000
+        assert socket.kinds == ["Metadata", "Cleared"]
+
+
+def test_a_second_flush_is_answered_behind_the_sound_of_the_first(server: Server) -> None:
+    with opened(server, 1) as connection:
+        socket = Socket(connection)
+        socket.say("Speak", text="One two three four five. " * 20)
+        socket.say("Flush")
+        socket.say("Flush")
+        socket.until("Flushed")
+        assert socket.seconds == pytest.approx(100 * WORD, rel=0.02)
+        socket.until("Flushed")
+        assert socket.kinds == ["Metadata", "Flushed", "Warning", "Flushed"]
+
+
+def test_turns_that_end_between_a_clear_and_its_answer_are_counted_once() -> None:
+    talk = SpeakTranslation(Configure(), "tone", "1", None)
+
+    def told(kind: str) -> list[str]:
+        return [json.loads(said)["type"] for said in talk.outgoing({"type": kind})]
+
+    for kind in ("Speak", "Flush", "Clear", "Speak", "Flush", "Clear", "Close"):
+        talk.incoming(json.dumps({"type": kind, "text": "One."}))
+    assert told("cancelled") == ["Cleared"]
+    assert told("done") == ["Flushed"]  # of the second turn, before its own cancel was heard
+    assert not talk.is_over
+    assert told("cancelled") == ["Cleared"]
+    assert talk.is_over
+
+
 def test_a_flush_of_nothing_is_answered(server: Server) -> None:
     with opened(server, 1) as connection:
         socket = Socket(connection)
@@ -232,6 +283,21 @@ def test_an_interrupt_is_answered_with_what_was_heard(server: Server) -> None:
         told = socket.until("SpeechInterrupted")
         assert told["text_spoken"] == "One two three four."
     server.wait_quiet()
+
+
+def test_an_interrupt_is_answered_before_the_close(server: Server) -> None:
+    with opened(server, 2) as connection:
+        socket = Socket(connection)
+        socket.say("Speak", text="One two three four five. " * 20)
+        socket.say("Flush")
+        socket.until("SpeechMetadata")
+        socket.say("Interrupt", playback_offset={"type": "time_ms", "value": 100})
+        socket.say("Close")
+        assert socket.closed() == 1000
+        # It was sent whole, and may have been heard whole, if that took long enough.
+        answers = {"SpeechInterrupted", "Warning"}
+        assert [kind for kind in socket.kinds if kind in answers]
+        assert socket.kinds[-1] == "SessionMetadata"
 
 
 def test_an_interrupt_without_an_offset_asks_the_servers_clock(server: Server) -> None:

@@ -185,6 +185,29 @@ def test_a_socket_that_drops_without_a_word_is_not_waited_for(
     assert not len(server.service.parking)
 
 
+@pytest.mark.parametrize("names", [["a"] * 3, [f"{n}" for n in range(20)]], ids=["one", "many"])
+def test_contexts_of_elevenlabs_that_end_before_their_text_cost_no_others(
+    server: Server, names: list[str]
+) -> None:
+    path = "/v1/text-to-speech/high/multi-stream-input?output_format=pcm_24000"
+    with connect(f"{server.ws}{path}", open_timeout=PATIENCE) as socket:
+
+        def ended(**said: object) -> bool:
+            """Whether sound came before the end of the context."""
+            for message in (said, {"context_id": said["context_id"], "close_context": True}):
+                socket.send(json.dumps(message))
+            has_sound = False
+            while not (told := json.loads(socket.recv(PATIENCE))).get("isFinal"):
+                has_sound |= bool(told["audio"])
+            assert told["contextId"] == said["context_id"]
+            return has_sound
+
+        for name in names:
+            assert not ended(context_id=name, text=" ")
+        for name in names[:2]:  # the second one shows that the socket outlives the first
+            assert ended(context_id=name, text="One. ", flush=True)
+
+
 def test_a_server_that_is_full_says_so_in_the_vendor_s_words(tmp_path: Path) -> None:
     with running(tmp_path, "tone") as server:
         server.wait_ready()

@@ -352,7 +352,8 @@ class SpeechSession:
         if self.is_over:
             return []
         message = self.heard(played, now)
-        self._clear()
+        if not self.is_cancelled:  # else its answer waits to be taken, and this one follows
+            self._clear()
         self.is_cancelled = True
         self.delivery.tell(message)
         return [CancelAll()]

@@ -47,6 +47,7 @@ class Context:
         self._turns: deque[Turn] = deque()
         # Engines are faster than people: turns that were sent whole are still to be heard.
         self._sent: deque[Turn] = deque()
+        self._later: deque[tuple[Turn, dict[str, Any]]] = deque()  # to tell behind that turn
         # Rendered when they are sent, and not before: a position is of what went out.
         self._messages: deque[Callable[[], str | bytes]] = deque()
         self._encoder: Encoder | None = None
@@ -129,6 +130,7 @@ class Context:
         self._encoder = None
         heard = self._heard
         self._sent.clear()
+        self._later.clear()
         if heard is None and not self._turns:
             self.tell({"type": "cancelled", **NOTHING_HEARD})
             return
@@ -151,6 +153,7 @@ class Context:
     def end(self, error: VoiceServerError | None = None) -> None:
         """Give up every turn, and what was not sent."""
         self._messages.clear()
+        self._later.clear()
         while self._turns:
             turn = self._turns.popleft()
             turn.error = turn.error or error
@@ -169,6 +172,8 @@ class Context:
                 self._end_turn(self._turns.popleft())
                 if not turn.session.is_cancelled:
                     self._keep_while_heard(turn)
+                while self._later and self._later[0][0] is turn:
+                    self.tell(self._later.popleft()[1])
             elif item is None:
                 return None
         return self._messages.popleft()() if self._messages else None
@@ -198,8 +203,12 @@ class Context:
         if not self.config.keep_open:
             raise error
         # The model had nothing to say, which is no reason to lose the socket.
-        self.tell({"type": "error", "msg": str(error), "code": error.code, "retryable": False})
-        self.tell({"type": "done", "stats": NO_STATS})
+        told = {"type": "error", "msg": str(error), "code": error.code, "retryable": False}
+        for message in (told, {"type": "done", "stats": NO_STATS}):
+            if self._turns:
+                self._later.append((self._turns[-1], message))
+            else:
+                self.tell(message)
 
     def _render(self, turn: Turn, item: dict[str, Any] | Frame) -> None:
         fmt = self.config.format

@@ -99,8 +99,8 @@ class CartesiaTranslation(Translation):
 
     def _cancel(self, name: object) -> list[Ours]:
         context = self._contexts.get(name) if isinstance(name, str) else None
-        if context is None:
-            return [{}]  # it is over, which is what was wanted
+        if context is None or context.is_cancelled:
+            return [{}]  # it is over, or about to be, which is what was wanted
         context.is_ending = context.is_cancelled = True
         return [{"context": name, "cancel": True}]
 

@@ -157,9 +157,8 @@ class FluxTranslation(DeepgramTranslation):
         turn = self._heard(self._heard_ms if offset is None else offset)
         if offset is None:
             offset = turn.start + cancelled["played_ms"]
-        for _ in range(self._doomed):
+        for _ in range(self._count_cancelled()):
             self._turns.popleft()
-        self._count_cancelled()
         self._told.clear()
         if not spoken and not remaining:
             told = [_warning("NO_ACTIVE_SPEECH", "all of it was heard already")]

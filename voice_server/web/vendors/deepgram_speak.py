@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -37,7 +38,8 @@ class DeepgramTranslation(Translation):
         self.opening = [{"opts": dict(asked.opts)}]
         self._is_open = False  # text came that no Flush has ended
         self._waiting = 0  # turns whose end was not told yet
-        self._doomed = 0  # of these, the oldest, which are being cancelled
+        # For each cancel that was not answered yet, the turns that it ends; the oldest first.
+        self._dooms: deque[int] = deque()
         self._is_closing = False
         self.replies.append(json.dumps(self._greeting(number, model_uuid(model))))
 
@@ -74,7 +76,7 @@ class DeepgramTranslation(Translation):
             case "Close":
                 self._is_closing = True
                 ended = self._ended() if self._is_open else []
-                if not self._waiting:
+                if self._is_settled:
                     self._close()
                 return ended
             case "KeepAlive":
@@ -94,7 +96,7 @@ class DeepgramTranslation(Translation):
                 told = self._failed(message)
             case _:
                 return []
-        if self._is_closing and not self._waiting and not self.is_over:
+        if self._is_closing and self._is_settled and not self.is_over:
             self.is_over = True
             told = [*told, *self._last()]
         return [json.dumps(one) for one in told]
@@ -128,16 +130,28 @@ class DeepgramTranslation(Translation):
         self._is_open = False
         return [{"done": True}]
 
+    @property
+    def _is_settled(self) -> bool:
+        """Everything that is answered was answered."""
+        return not self._waiting and not self._dooms
+
     def _doom(self) -> None:
         """Every turn is to be cancelled; text that comes before the answer is of a new one."""
-        self._is_open, self._doomed = False, self._waiting
+        self._is_open = False
+        self._dooms.append(self._waiting - sum(self._dooms))
 
     def _count_end(self) -> None:
         self._waiting -= 1
-        self._doomed = max(0, self._doomed - 1)
+        # It may end before its cancel is heard.
+        first = next((n for n, doomed in enumerate(self._dooms) if doomed), None)
+        if first is not None:
+            self._dooms[first] -= 1
 
-    def _count_cancelled(self) -> None:
-        self._waiting, self._doomed = self._waiting - self._doomed, 0
+    def _count_cancelled(self) -> int:
+        """How many turns were cancelled."""
+        doomed = self._dooms.popleft()
+        self._waiting -= doomed
+        return doomed
 
     def _close(self) -> None:
         self.is_over = True

@@ -198,17 +198,17 @@ class MultiStreamInput(StreamInput):
         elif message.close_context:
             asked += self._close(name, context)
         elif context is None and message.text:
-            asked += self._open(name, message)
+            asked += self._speak(name, self._open(name, message), message)
         elif context is not None:
             context.check(message)
             if context.is_closed:
                 raise ProtocolMistake(f"context_id › {name[:80]!r} was closed; open another")
-            asked += [{**each, "context": name} for each in self._text(context, message)]
+            asked += self._speak(name, context, message)
         else:
             asked.append({})
         return asked
 
-    def _open(self, name: str, message: Message) -> Sequence[Ours]:
+    def _open(self, name: str, message: Message) -> _Context:
         if len(self._contexts) >= self._max_contexts:
             raise RequestError(
                 f"context_id › {self._max_contexts} contexts are open on this socket; close one of "
@@ -216,8 +216,14 @@ class MultiStreamInput(StreamInput):
                 code="too_many_contexts",
             )
         context = self._contexts[name] = _Context(message.speed)
-        opts = self._options(message.speed)
-        asked = [{"keep_open": False, "opts": opts}, *self._text(context, message)]
+        return context
+
+    def _speak(self, name: str, context: _Context, message: Message) -> Sequence[Ours]:
+        """The first text configures: a context that is closed without any leaves nothing behind."""
+        was_silent = not context.has_text
+        asked = [*self._text(context, message)]
+        if was_silent and context.has_text:
+            asked.insert(0, {"keep_open": False, "opts": self._options(context.speed)})
         return [{**each, "context": name} for each in asked]
 
     def _close(self, name: str, context: _Context | None) -> Sequence[Ours]:
