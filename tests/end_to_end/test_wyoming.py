@@ -47,6 +47,16 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits for nobody long."""
+    folder = tmp_path_factory.mktemp("hasty")
+    limits = {"idle_timeout": 1.0}
+    with running(folder, "tone", wyoming="127.0.0.1:0", limits=limits) as server:
+        server.wait_ready()
+        yield server
+
+
 @contextlib.asynccontextmanager
 async def client(server: Server) -> AsyncIterator[AsyncTcpClient]:
     assert server.wyoming is not None
@@ -243,6 +253,26 @@ def test_two_first_messages_are_one_too_many(assistant: Server) -> None:
     assert Error.from_event(events[-1]).code == "protocol_mistake"
 
 
+@pytest.mark.parametrize("said", [[], [SynthesizeChunk("One two. ")]], ids=["nothing", "a text"])
+def test_a_text_that_never_ends_is_given_up(hasty: Server, said: list[Eventable]) -> None:
+    events = told(hasty, SynthesizeStart(), *said, last=SynthesizeStopped)
+    assert Error.from_event(events[-1]).code == "idle_timeout"
+    wait_until(lambda: not hasty.turns)
+
+
+def test_a_server_that_ends_logs_no_fault_of_its_clients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(tmp_path, "tone", wyoming="127.0.0.1:0") as server:
+        server.wait_ready()
+        assert server.wyoming is not None
+        with socket.create_connection(server.wyoming.getsockname()[:2], PATIENCE) as idle:
+            idle.sendall(b'{"type": "ping"}\n')
+            assert idle.recv(1)
+            server.stop()
+    assert "Exception in callback" not in caplog.text
+
+
 def test_an_empty_stream_has_nothing_to_say(assistant: Server) -> None:
     events = told(assistant, SynthesizeStart(), SynthesizeStop(), last=SynthesizeStopped)
     assert Error.from_event(events[-1]).code == "no_text"
@@ -289,6 +319,8 @@ def test_a_longer_text_than_a_turn_may_have_is_refused(tmp_path: Path) -> None:
         (b'{"type": "x", "payload_length": 99999999999}\n', "too_large"),
         (b'{"type": "x", "data_length": 2}\n[]', "bad_message"),
         (b"x" * 200_000, "too_large"),
+        # The text's answer waits for its end, and what is asked meanwhile for that answer.
+        (b'{"type": "synthesize-start"}\n' + b'{"type": "describe"}\n' * 20, "protocol_mistake"),
         (
             b'{"type": "audio-start", "data": {"rate": 0, "width": 2, "channels": 1}}\n',
             "bad_request",

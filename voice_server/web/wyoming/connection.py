@@ -121,6 +121,7 @@ class Connection:
         self._writer = writer
         self._answers: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(MAX_WAITING)
         self._waiting = 0
+        self._sent_at = asyncio.get_running_loop().time()
         self._utterance: Utterance | None = None  # whose text arrives
         self._hearing: Hearing | None = None
 
@@ -157,7 +158,7 @@ class Connection:
                     self._reader, idle=limits.idle_timeout, patience=limits.send_deadline
                 )
             except TimeoutError:
-                if self._waiting:
+                if self._waiting and not self._is_abandoned:
                     continue  # it listens
                 raise RequestError(
                     "idle for too long; connect again", code="idle_timeout"
@@ -166,6 +167,12 @@ class Connection:
                 return
             await self._take(event)
             await asyncio.sleep(0)  # what is there already is read without waiting
+
+    @property
+    def _is_abandoned(self) -> bool:
+        """A text that has not ended, and of which nothing is heard: it holds a turn for nobody."""
+        silent = asyncio.get_running_loop().time() - self._sent_at
+        return self._utterance is not None and silent >= self._service.limits.idle_timeout
 
     async def _take(self, event: Event) -> None:
         match event.kind:
@@ -214,6 +221,9 @@ class Connection:
         return utterance
 
     async def _ask(self, answer: Callable[[], Awaitable[None]]) -> None:
+        if self._utterance is not None and self._answers.full():
+            # Its answer waits for text that nobody would read.
+            raise ProtocolMistake(f"more than {MAX_WAITING} requests within a text; end it first")
         self._waiting += 1
         await self._answers.put(answer)
 
@@ -261,6 +271,7 @@ class Connection:
         self._writer.write(encoded(event))
         async with asyncio.timeout(self._service.limits.send_deadline):  # TimeoutError: an OSError
             await self._writer.drain()
+        self._sent_at = asyncio.get_running_loop().time()
         await asyncio.sleep(0)  # a send does not wait, nor let others run, by itself
 
     async def _refuse(self, error: VoiceServerError) -> None:

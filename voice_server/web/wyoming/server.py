@@ -58,6 +58,8 @@ class _Clients:
                 writer.write(encoded(Event("error", refusal)))
             else:
                 await Connection(self._state, reader, writer).run()
+        except asyncio.CancelledError:
+            pass  # by stop; asyncio would log the task of a connection that ends by that
         finally:
             self._tasks.discard(task)
             writer.close()
