@@ -275,7 +275,9 @@ async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: 
     ]
 
 
-async def test_a_start_on_another_database_costs_no_recording(tmp_path: Path) -> None:
+async def test_a_start_on_another_database_costs_no_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new(str(uuid.uuid4()))])
     for path in (tmp_path / "voices").glob("*/*"):
@@ -283,6 +285,7 @@ async def test_a_start_on_another_database_costs_no_recording(tmp_path: Path) ->
     other = Catalogue(tmp_path, database=Database(sqlite_url(tmp_path / "mistaken.db")))
     await other.load(is_owner=True)
     await other.close()
+    assert caplog.text.count("the database knows no voice") == 1
     assert Path(made.samples[0].path).exists()
     async with opened(tmp_path) as catalogue:
         assert not catalogue.problems

@@ -10,6 +10,7 @@ only leave files too many; ``sweep`` finds those. Blocking; called in threads.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from voice_server.core.voices import Sample, is_voice_id
 from voice_server.storage.atomic import TEMPORARY, full_disk_told, sync_folder, write_together
+
+logger = logging.getLogger(__name__)
 
 CLOCK_SLACK = 2.0
 """Seconds by which a file's time may be behind the clock: file systems keep a coarser one."""
@@ -130,6 +133,12 @@ class VoiceFiles:
         Returns how many were removed, and the files of ``known`` that are missing, as ``id/name``.
         """
         if not known:
+            if next(self.root.glob("*/*.wav"), None) is not None:
+                logger.warning(
+                    "%s holds recordings, and the database knows no voice; if it is the right "
+                    "database, remove them",
+                    self.root,
+                )
             return 0, set()
         removed = 0
         missing = {f"{voice_id}/{name}" for voice_id, names in known.items() for name in names}
