@@ -11,7 +11,7 @@ import pytest
 from voice_server.core.errors import RequestError, StorageFull
 from voice_server.relay.store import PackageStore
 from voice_server.relay.sync import Sync, Synced
-from voice_server.storage.atomic import TEMPORARY
+from voice_server.storage.atomic import TEMPORARY, write_atomic
 
 
 class Catalogue(Sync):
@@ -58,6 +58,34 @@ def test_a_box_fills_its_own_part_of_the_store_and_no_more(
         again.check_room("cleo", b"12345678")
         with pytest.raises(StorageFull, match="VOICE_SERVER_RELAY_STORE_MB"):
             again.check_room("bea", b"bbbbb")
+
+    asyncio.run(run())
+
+
+def test_a_voice_whose_copy_could_not_be_renewed_goes_when_its_box_deletes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        if path.suffix == ".zip":
+            raise StorageFull("the disk is full")
+        write_atomic(path, data)
+
+    async def run() -> None:
+        store = PackageStore(tmp_path, 10)
+        await store.load()
+        box = Catalogue(store, {"ada": b"aaaa"})
+        nothing: Any = None
+        await box.now(nothing)
+        box.packages["ada"] = b"bbbb"
+        with monkeypatch.context() as patch:
+            patch.setattr("voice_server.relay.store.write_atomic", refuse)
+            with pytest.raises(StorageFull):
+                await box.now(nothing)
+        assert not store.digests
+        box.packages.clear()
+        await box.now(nothing)
+        assert {path.name for path in tmp_path.iterdir()} == {"index.json"}
+        store.check_room("bea", b"0123456789")
 
     asyncio.run(run())
 

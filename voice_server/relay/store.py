@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from voice_server.core.errors import RequestError, StorageFull, UnknownVoice
@@ -37,6 +37,11 @@ class PackageStore:
         """Digest of each voice whose package is here."""
         return self._digests
 
+    @property
+    def files(self) -> Collection[str]:
+        """Voices that may have a file here: those, and what a write left that was broken off."""
+        return tuple(self._sizes)
+
     async def load(self) -> None:
         """Take what is on the disk; what a crash left half done goes."""
         self._digests, self._sizes = await asyncio.to_thread(self._load)
@@ -58,8 +63,8 @@ class PackageStore:
         path = self._path(voice_id)
         # Between the two writes the old digest is gone: at worst the package is fetched again.
         await self._index({k: v for k, v in self._digests.items() if k != voice_id})
+        self._sizes[voice_id] = len(package)  # a thread writes on when nobody waits for it any more
         await asyncio.to_thread(write_atomic, path, package)
-        self._sizes[voice_id] = len(package)
         await self._index({**self._digests, voice_id: digest})
 
     async def discard(self, voice_id: str) -> None:

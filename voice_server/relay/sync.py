@@ -114,8 +114,8 @@ class Sync:
         """Raises TunnelDown, TunnelTimeout, StorageFull; what was fetched before stays."""
         async with self._lock:
             wanted = await self._list(endpoint)
-            held = self._store.digests
-            gone = [voice_id for voice_id in held if voice_id not in wanted]
+            held, files = self._store.digests, self._store.files
+            gone = [voice_id for voice_id in files if voice_id not in wanted]
             differing = [v for v, digest in wanted.items() if held.get(v) != digest]
             fetched = 0
             for voice_id in gone:  # first: it makes room
@@ -134,7 +134,7 @@ class Sync:
                 except StorageFull as exc:
                     logger.warning("%s: %s is not kept: %s", self._name, voice_id, exc)
                     self._left_out[voice_id] = digest
-                    if voice_id in held:  # what the box has not any more
+                    if voice_id in files:  # what the box has not any more
                         await self._store.discard(voice_id)
                     continue
                 await self._store.put(voice_id, digest, package)
