@@ -27,6 +27,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+UNEXPECTED: Final = "something went wrong in the server; its log says what"
+"""All that a client is told of a fault of ours."""
+
 
 class VoiceServerError(Exception):
     """Base class. ``code`` is part of the public protocol; the message is for people.

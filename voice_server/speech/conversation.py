@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from voice_server.audio.encode import make_encoder
 from voice_server.core import wire
-from voice_server.core.errors import ProtocolMistake, RequestError, VoiceServerError
+from voice_server.core.errors import UNEXPECTED, ProtocolMistake, RequestError, VoiceServerError
 from voice_server.speech.budget import Budget
 from voice_server.speech.channel import Channel, ChannelClosed, outcome
 from voice_server.speech.context import Context
@@ -167,7 +167,7 @@ class Conversation:
     def _give_up(self) -> None:
         """A fault of ours: nobody shall wait for what does not come."""
         logger.exception("a conversation failed")
-        self._refuse(VoiceServerError("something went wrong in the server; its log says what"))
+        self._refuse(VoiceServerError(UNEXPECTED))
 
     def _next_messages(self, most: int) -> list[str | bytes]:
         """What to send next in one go: up to the first that cannot wait for others, or nothing."""

@@ -18,7 +18,7 @@ from typing import Any
 from voice_server.core import events as e
 from voice_server.core import wire
 from voice_server.core.delivery import Frame
-from voice_server.core.errors import VoiceServerError
+from voice_server.core.errors import UNEXPECTED, VoiceServerError
 from voice_server.core.playback import SAMPLE_RATE
 from voice_server.core.session import SpeechSession
 from voice_server.speech.route import Route
@@ -124,7 +124,7 @@ class Turn:
             self.post(event)
         except Exception:
             logger.exception("a turn failed")
-            self.fail(VoiceServerError("something went wrong in the server; its log says what"))
+            self.fail(VoiceServerError(UNEXPECTED))
 
     def take(self) -> dict[str, Any] | Frame | None:
         """The next message or frame to send, or None: nothing yet."""

@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from voice_server.core.errors import RequestError, SynthesisFailed, VoiceServerError
+from voice_server.core.errors import UNEXPECTED, RequestError, SynthesisFailed, VoiceServerError
 from voice_server.storage.atomic import full_disk_error
 from voice_server.web.vendors.errors import refusal, request_id
 
@@ -35,8 +35,6 @@ class Problem(BaseModel):
     code: str = Field(description="The same for programs.")
     retryable: bool = Field(description="Whether asking again later can help.")
 
-
-UNEXPECTED = "something went wrong in the server; its log says what"
 
 # Codes that backends give their refusals, where the fault is the client's or soon over.
 _BACKEND_STATUS = {

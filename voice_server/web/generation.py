@@ -17,10 +17,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voice_server.audio.encode import encode_whole
 from voice_server.control.plane import ControlPlane
-from voice_server.core.errors import NotFound, VoiceServerError
+from voice_server.core.errors import UNEXPECTED, NotFound, VoiceServerError
 from voice_server.storage.history import Filters, Generation
 from voice_server.storage.timestamps import time_from
-from voice_server.web.errors import UNEXPECTED
 from voice_server.web.language import LanguageTag
 from voice_server.web.operations import Body, Content, Operation
 from voice_server.web.profiles import Deleted
