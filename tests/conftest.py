@@ -10,6 +10,12 @@ import pytest
 import tests.examples  # noqa: F401
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """What coroutines that are tests run on."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """A command that is run in this process configures logging, for its own output and level."""

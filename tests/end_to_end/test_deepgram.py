@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -80,6 +82,16 @@ def opened(server: Server, version: int, query: str = "model=tone", **options: A
 # -- v1 ------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def speaking(server: Server) -> Iterator[Socket]:
+    """A socket that has minutes to say, and asked for all of it."""
+    with opened(server, 1) as connection:
+        socket = Socket(connection)
+        socket.say("Speak", text="One two three four five. " * 400)
+        socket.say("Flush")
+        yield socket
+
+
 def test_a_flush_is_answered_behind_its_sound(server: Server) -> None:
     with opened(server, 1) as connection:
         socket = Socket(connection)
@@ -113,10 +125,7 @@ def test_a_close_of_nothing_closes(server: Server) -> None:
 
 
 def test_clear_stops_the_sound_and_the_next_text_is_heard(server: Server) -> None:
-    with opened(server, 1) as connection:
-        socket = Socket(connection)
-        socket.say("Speak", text="One two three four five. " * 400)
-        socket.say("Flush")
+    with speaking(server) as socket:
         socket.until("sound")
         socket.say("Clear")
         socket.until("Cleared")
@@ -130,10 +139,7 @@ def test_clear_stops_the_sound_and_the_next_text_is_heard(server: Server) -> Non
 
 
 def test_a_clear_and_a_close_at_once_close(server: Server) -> None:
-    with opened(server, 1) as connection:
-        socket = Socket(connection)
-        socket.say("Speak", text="One two three four five. " * 400)
-        socket.say("Flush")
+    with speaking(server) as socket:
         for kind in ("Clear", "Close", "Close"):
             socket.say(kind)
         assert socket.closed() == 1000
@@ -141,10 +147,7 @@ def test_a_clear_and_a_close_at_once_close(server: Server) -> None:
 
 
 def test_every_clear_is_answered_also_two_at_once_and_before_a_close(server: Server) -> None:
-    with opened(server, 1) as connection:
-        socket = Socket(connection)
-        socket.say("Speak", text="One two three four five. " * 400)
-        socket.say("Flush")
+    with speaking(server) as socket:
         socket.until("sound")
         socket.say("Clear")
         socket.say("Speak", text="One two.")

@@ -15,6 +15,7 @@ from server.voice_manager import VoiceManager
 from server.voice_packager import VoicePackager
 from tests.end_to_end.cli_process import run_cli
 from tests.recordings import wav
+from tests.stored import open_catalogue
 from tests.unit.test_manifest import DOCUMENTED
 from voice_server.control.adoption import Refused, adopt
 from voice_server.control.packages import Packages
@@ -26,19 +27,10 @@ pytestmark = pytest.mark.anyio
 PROFILE = "9f0c1ef2-0000-4a6b-8d1c-2f8f5a3b7c11"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[Catalogue, Packages]]:
-    catalogue = Catalogue(folder / "ours")
-    await catalogue.load()
-    try:
+    async with open_catalogue(folder / "ours") as catalogue:
         yield catalogue, Packages(catalogue)
-    finally:
-        await catalogue.close()
 
 
 async def adopted(packages: Packages, folder: Path, *options: str) -> tuple[list[str], list[str]]:

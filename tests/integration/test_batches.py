@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 ITEM = NewGeneration(profile_id="maya", text="Hello.")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def ended(batches: Batches, batch_id: str) -> None:
     task = batches.get(batch_id).task
     assert task is not None

@@ -5,40 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stored import new, voice
+from tests.stored import new, open_catalogue, voice
 from voice_server.control.packages import Packages
 from voice_server.core.errors import Conflict, UnknownVoice
 from voice_server.core.voices import Sample, Voice
 from voice_server.storage import voice_files, voice_rows
-from voice_server.storage.catalogue import Catalogue
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Catalogue]:
-    catalogue = Catalogue(folder)
-    await catalogue.load()
-    try:
-        yield catalogue
-    finally:
-        await catalogue.close()
-
-
 async def test_what_another_process_deleted_is_not_brought_back(tmp_path: Path) -> None:
-    async with opened(tmp_path) as mine, opened(tmp_path) as other:
+    async with open_catalogue(tmp_path) as mine, open_catalogue(tmp_path) as other:
         await mine.create(voice(), [new()])
         await other.refresh()
         await other.delete("maya")
@@ -46,13 +29,13 @@ async def test_what_another_process_deleted_is_not_brought_back(tmp_path: Path) 
             await mine.update("maya", description="whose files are gone")
         with pytest.raises(UnknownVoice):
             await mine.add_sample("maya", new("late"))
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert "maya" not in catalogue
     assert not any((tmp_path / "voices").rglob("*"))
 
 
 async def test_what_another_process_added_outlives_a_change_made_here(tmp_path: Path) -> None:
-    async with opened(tmp_path) as mine, opened(tmp_path) as other:
+    async with open_catalogue(tmp_path) as mine, open_catalogue(tmp_path) as other:
         await mine.create(voice(), [new("a")])
         await other.refresh()
         await other.add_sample("maya", new("b"))
@@ -60,14 +43,14 @@ async def test_what_another_process_added_outlives_a_change_made_here(tmp_path: 
         assert (await mine.update("maya", description="here")).language == "de"
         await mine.add_sample("maya", new("c"))
         await mine.remove_sample("a")
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         there = catalogue.get("maya")
         assert [sample.id for sample in there.samples] == ["b", "c"]
         assert (there.language, there.description) == ("de", "here")
 
 
 async def test_of_two_that_take_one_name_at_once_one_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice("a", "A"))
         await catalogue.create(voice("b", "B"))
         told = await asyncio.gather(
@@ -85,7 +68,7 @@ async def test_a_voice_made_and_deleted_during_a_refresh_stays_deleted(
 ) -> None:
     load = voice_rows.load
 
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
 
         async def slowly(*args: Any) -> list[Voice]:
             await catalogue.create(voice(), [new()])
@@ -99,7 +82,7 @@ async def test_a_voice_made_and_deleted_during_a_refresh_stays_deleted(
 
 
 async def test_closing_waits_for_a_change_whose_caller_went_away(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         write, begun, go_on = catalogue._files.write, threading.Event(), threading.Event()
 
         def slowly(*args: Any) -> tuple[Sample, ...]:
@@ -117,7 +100,7 @@ async def test_closing_waits_for_a_change_whose_caller_went_away(tmp_path: Path)
         go_on.set()
         await closing
         assert "maya" in catalogue
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert "maya" in catalogue
 
 
@@ -126,7 +109,7 @@ async def test_a_voice_that_is_only_lent_is_neither_changed_nor_deleted(tmp_path
     recording.write_bytes(b"of a session")
     sample = Sample(id="lent", path=str(recording), sha256="")
     lent = dataclasses.replace(voice("lent"), samples=(sample,))
-    async with opened(tmp_path / "data") as catalogue:
+    async with open_catalogue(tmp_path / "data") as catalogue:
         with catalogue.lent(lent):
             with pytest.raises(UnknownVoice):
                 await catalogue.delete("lent")
@@ -150,7 +133,7 @@ async def test_a_folder_that_went_with_its_last_recording_is_made_again(
         write(folder, files)
 
     monkeypatch.setattr(voice_files, "write_together", rob)
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new()])
     assert robbed
     assert Path(made.samples[0].path).exists()
@@ -159,7 +142,7 @@ async def test_a_folder_that_went_with_its_last_recording_is_made_again(
 async def test_of_two_imports_at_once_that_skip_what_is_there_one_is_skipped(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         packages = Packages(catalogue)
         both = await asyncio.gather(
             packages.add(voice(), [new("a")], "skip"), packages.add(voice(), [new("b")], "skip")

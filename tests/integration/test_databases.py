@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 KINDS = ["sqlite", *(["postgresql"] if postgresql.is_available() else [])]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=KINDS, scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if request.param == "sqlite":

@@ -27,11 +27,6 @@ pytestmark = pytest.mark.anyio
 TONE = BackendInfo(sample_rate=24_000, clones=True)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def watched(
     tmp_path: Path, *, is_owner: bool = True
@@ -380,25 +375,31 @@ async def test_listeners_hear_of_each_change(tmp_path: Path) -> None:
         await until(lambda: heard_of == [("x", True), ("x", False)])
 
 
-async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    write, tries, is_full = dropped_module.write_atomic, 0, True
+def filling(monkeypatch: pytest.MonkeyPatch, is_full: Callable[[list[Path]], bool]) -> list[Path]:
+    """A disk without room for a recording while ``is_full`` of those that found none before."""
+    write, refused = dropped_module.write_atomic, list[Path]()
 
     def filled(path: Path, data: bytes) -> None:
-        nonlocal tries
-        if is_full and path.suffix == ".wav":
-            tries += 1
+        if path.suffix == ".wav" and is_full(refused):
+            refused.append(path)
             raise StorageFull("no room; free some")
         write(path, data)
 
     monkeypatch.setattr(dropped_module, "write_atomic", filled)
+    return refused
+
+
+async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_full = True
+    tries = filling(monkeypatch, lambda _: is_full)
     monkeypatch.setattr(dropped_module, "_TRY_AGAIN", 0.0)
     async with watched(tmp_path) as (folder, catalogue):
         (folder / "Maya.wav").write_bytes(wav())
         await until(lambda: tries)
         (folder / "look.txt").touch()  # It would look again by itself, seconds later.
-        await until(lambda: tries > 1)
+        await until(lambda: len(tries) > 1)
         assert [problem.code for problem in catalogue.problems.values()] == ["storage_full"]
         is_full = False
         (folder / "look.txt").unlink()
@@ -410,15 +411,7 @@ async def test_what_found_no_room_is_a_voice_as_soon_as_there_is_some(
 async def test_what_found_no_room_is_not_decoded_again_at_every_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, tries = dropped_module.write_atomic, []
-
-    def filled(path: Path, data: bytes) -> None:
-        if path.suffix == ".wav" and not tries:
-            tries.append(path)
-            raise StorageFull("no room; free some")
-        write(path, data)
-
-    monkeypatch.setattr(dropped_module, "write_atomic", filled)
+    filling(monkeypatch, lambda tries: not tries)
     monkeypatch.setattr(dropped_module, "_TRY_AGAIN", 3_600.0)
     async with watched(tmp_path) as (folder, catalogue):
         (folder / "Maya.wav").write_bytes(wav())

@@ -16,11 +16,6 @@ from voice_server.storage.database import Database, sqlite_url
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[Database, list[int]]]:
     """A database with two tables, and one entry for each commit from now on."""

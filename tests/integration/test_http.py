@@ -29,11 +29,6 @@ class LessImpatient(BoundedHttp):
     head_timeout = 2.0  # what the test says in time is said in time on a busy machine, too
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     body = await Request(scope, receive).body()
     await PlainTextResponse(body)(scope, receive, send)

@@ -24,11 +24,6 @@ from voice_server.storage.projects import Projects
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[History]:
     database = Database(sqlite_url(folder / "test.db"))

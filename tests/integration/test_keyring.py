@@ -16,11 +16,6 @@ from voice_server.storage.keyring import Keyring
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_change_during_a_reading_is_not_undone_by_what_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

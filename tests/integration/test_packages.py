@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.recordings import container, tone, wav
+from tests.stored import open_catalogue
 from tests.unit.test_manifest import DOCUMENTED, HOSTILE, zipped
 from voice_server.audio.encode import encode_whole
 from voice_server.control.cloning import Cloning, new_id
@@ -35,19 +36,10 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def opened(folder: Path, **options: Any) -> AsyncIterator[tuple[Catalogue, Packages]]:
-    catalogue = Catalogue(folder)
-    await catalogue.load()
-    try:
+    async with open_catalogue(folder) as catalogue:
         yield catalogue, Packages(catalogue, **options)
-    finally:
-        await catalogue.close()
 
 
 async def maya(catalogue: Catalogue, samples: int = 2) -> Voice:

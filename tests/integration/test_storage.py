@@ -11,13 +11,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.stored import WAV, new, voice
+from tests.stored import WAV, new, open_catalogue, voice
 from voice_server.control.cloning import store_new
 from voice_server.core.errors import (
     ConfigError,
@@ -40,31 +38,16 @@ pytestmark = pytest.mark.anyio
 TONE = BackendInfo(sample_rate=24_000, clones=True)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@asynccontextmanager
-async def opened(folder: Path, *, is_owner: bool = True) -> AsyncIterator[Catalogue]:
-    catalogue = Catalogue(folder)
-    await catalogue.load(is_owner=is_owner)
-    try:
-        yield catalogue
-    finally:
-        await catalogue.close()
-
-
 def files(folder: Path) -> list[str]:
     root = folder / "voices"
     return sorted(str(p.relative_to(root)) for p in root.rglob("*")) if root.exists() else []
 
 
 async def test_a_voice_survives_a_restart_with_everything_it_had(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         made = await catalogue.create(voice(description="ü"), [new("a"), new("b", None)])
         assert made.created_at.endswith("Z")
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert catalogue.get("maya") == made
         wire = catalogue.resolve("Maya", "tone", TONE)
         assert Path(wire["samples"][0]["path"]).read_bytes() == WAV
@@ -73,13 +56,13 @@ async def test_a_voice_survives_a_restart_with_everything_it_had(tmp_path: Path)
 
 
 async def test_a_catalogue_without_voices_writes_nothing(tmp_path: Path) -> None:
-    async with opened(tmp_path / "data"):
+    async with open_catalogue(tmp_path / "data"):
         pass
     assert list((tmp_path / "data").iterdir()) == []
 
 
 async def test_samples_come_and_go(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice())
         assert files(tmp_path) == ["maya"]
         sample = await catalogue.add_sample("maya", new("a"))
@@ -89,24 +72,24 @@ async def test_samples_come_and_go(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await catalogue.remove_sample("a")
         assert files(tmp_path) == ["maya", "maya/b.orig.mp3", "maya/b.wav"]
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert [s.id for s in catalogue.get("maya").samples] == ["b"]
 
 
 async def test_a_deleted_voice_leaves_neither_row_nor_file(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice(), [new()])
         await catalogue.delete("maya")
         assert "maya" not in catalogue
         assert files(tmp_path) == []
         with pytest.raises(NotFound):
             catalogue.sample("s1")
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert len(catalogue) == 0
 
 
 async def test_of_two_deletes_at_once_one_finds_nothing(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice(), [new()])
         results = await asyncio.gather(
             catalogue.delete("maya"), catalogue.delete("maya"), return_exceptions=True
@@ -115,7 +98,7 @@ async def test_of_two_deletes_at_once_one_finds_nothing(tmp_path: Path) -> None:
 
 
 async def test_of_two_voices_of_one_id_or_name_at_once_one_is_refused(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         results = await asyncio.gather(
             *(catalogue.create(voice(), [new(f"s{i}")]) for i in range(5)), return_exceptions=True
         )
@@ -131,7 +114,7 @@ async def test_of_two_voices_of_one_id_or_name_at_once_one_is_refused(tmp_path: 
 
 
 async def test_an_update_keeps_what_it_does_not_name(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new()])
         changed = await catalogue.update("maya", name="May", tags=("x", "y"))
         assert (changed.samples, changed.consent) == (made.samples, made.consent)
@@ -145,7 +128,7 @@ async def test_an_update_keeps_what_it_does_not_name(tmp_path: Path) -> None:
 
 
 async def test_replacing_swaps_files_and_row_together(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice(), [new("a"), new("b")])
         await catalogue.replace(voice(name="Other"), [new("c")])
         assert files(tmp_path) == ["maya", "maya/c.orig.mp3", "maya/c.wav"]
@@ -153,21 +136,21 @@ async def test_replacing_swaps_files_and_row_together(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             catalogue.sample("a")
         await catalogue.replace(voice("fresh", "Fresh"), [new("d")])
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert [s.id for s in catalogue.get("maya").samples] == ["c"]
         assert "fresh" in catalogue
 
 
 @pytest.mark.parametrize("bad", ["..", "a/b", "A", "", "x" * 65])
 async def test_an_id_that_is_none_never_reaches_the_disk(tmp_path: Path, bad: str) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         with pytest.raises(RequestError):
             await catalogue.create(voice(bad), [new()])
         assert files(tmp_path) == []
 
 
 async def test_a_dropped_voice_is_changed_by_its_file_alone(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         dropped = Voice("d", "D", "dropped", samples=(Sample("s", "/d.wav", "0"),))
         catalogue.put_dropped(dropped)
         for attempt in (
@@ -188,7 +171,7 @@ async def test_a_dropped_voice_is_changed_by_its_file_alone(tmp_path: Path) -> N
 
 
 async def test_a_change_is_carried_through_though_its_caller_goes_away(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         task = asyncio.create_task(catalogue.create(voice(), [new()]))
         await asyncio.sleep(0)
         task.cancel()
@@ -203,7 +186,7 @@ async def test_a_change_is_carried_through_though_its_caller_goes_away(tmp_path:
 async def test_a_full_disk_is_said_and_nothing_partial_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice("first", "First"), [new("f")])
         before = files(tmp_path)
         real = voice_files.write_together
@@ -229,7 +212,7 @@ async def test_a_full_disk_is_said_and_nothing_partial_is_left(
 async def test_a_database_that_refuses_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice("first", "First"), [new("f")])
         before = files(tmp_path)
         engine = await catalogue.database.open()
@@ -250,7 +233,7 @@ async def test_a_database_that_refuses_leaves_no_file(
 
 
 async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice(), [new()])
     root = tmp_path / "voices"
     (root / "orphan").mkdir()
@@ -264,10 +247,10 @@ async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: 
     (root / "being_made").mkdir()
     os.utime(root / "being_made", (4_000_000_000, 4_000_000_000))
     before = files(tmp_path)
-    async with opened(tmp_path, is_owner=False) as catalogue:
+    async with open_catalogue(tmp_path, is_owner=False) as catalogue:
         assert "maya" in catalogue
     assert files(tmp_path) == before, "the command line cleaned up beside a server that writes"
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         pass
     assert files(tmp_path) == [
         *("being_made", "foreign", "foreign/ref.wav"),
@@ -278,7 +261,7 @@ async def test_what_a_crash_left_is_swept_up_and_what_is_young_is_not(tmp_path: 
 async def test_a_start_on_another_database_costs_no_recording(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new(str(uuid.uuid4()))])
     for path in (tmp_path / "voices").glob("*/*"):
         os.utime(path, (1, 1))
@@ -287,15 +270,15 @@ async def test_a_start_on_another_database_costs_no_recording(
     await other.close()
     assert caplog.text.count("the database knows no voice") == 1
     assert Path(made.samples[0].path).exists()
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert not catalogue.problems
 
 
 async def test_a_file_that_somebody_deleted_is_a_problem_and_costs_no_row(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         made = await catalogue.create(voice(), [new()])
     Path(made.samples[0].path).unlink()
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         pass
     assert [p.code for p in catalogue.problems.values()] == ["file_missing"]
     assert "restore it" in catalogue.problems[made.samples[0].path].reason
@@ -335,7 +318,7 @@ async def test_a_new_database_equals_a_migrated_one(tmp_path: Path) -> None:
 
 
 async def test_a_database_of_a_newer_server_is_left_alone(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice())
         async with catalogue.database.write() as connection:
             await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
@@ -350,7 +333,7 @@ async def test_a_file_that_is_no_database_is_told_without_its_traceback(tmp_path
 
 
 async def test_a_database_that_cannot_be_opened_on_a_full_disk_says_so(tmp_path: Path) -> None:
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Nothing may grow: the system says so as it says a full disk.
@@ -360,7 +343,7 @@ async def test_a_database_that_cannot_be_opened_on_a_full_disk_says_so(tmp_path:
             await Catalogue(tmp_path).load()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         assert len(catalogue.voices()) == 1
 
 
@@ -443,7 +426,7 @@ async def test_a_server_killed_while_writing_loses_nothing_it_acknowledged(tmp_p
                 case ["-", voice_id]:
                     present.discard(voice_id)
                     open_ended.discard(voice_id)
-        async with opened(tmp_path) as catalogue:
+        async with open_catalogue(tmp_path) as catalogue:
             there = {v.id for v in catalogue.voices()}
         assert present - open_ended <= there
         assert not catalogue.problems
@@ -459,7 +442,7 @@ async def test_a_server_killed_while_writing_loses_nothing_it_acknowledged(tmp_p
 
 
 async def test_what_another_process_changed_is_taken_over(tmp_path: Path) -> None:
-    async with opened(tmp_path) as here, opened(tmp_path) as there:
+    async with open_catalogue(tmp_path) as here, open_catalogue(tmp_path) as there:
         await here.create(voice("mine", "Mine"), [new("m")])
         here.put_dropped(Voice("fallen", "Fallen", "dropped"))
         await there.create(voice("theirs", "Theirs"), [new("t")])
@@ -475,7 +458,7 @@ async def test_what_another_process_changed_is_taken_over(tmp_path: Path) -> Non
 
 
 async def test_of_two_processes_that_make_one_voice_one_is_told_so(tmp_path: Path) -> None:
-    async with opened(tmp_path) as here, opened(tmp_path, is_owner=False) as there:
+    async with open_catalogue(tmp_path) as here, open_catalogue(tmp_path, is_owner=False) as there:
         await here.create(voice(), [new("a")])
         with pytest.raises(Conflict, match="another process") as caught:
             await there.create(voice(), [new("b")])
@@ -496,7 +479,7 @@ async def test_a_stamp_tells_of_a_change_once(tmp_path: Path) -> None:
 async def test_a_voice_kept_by_sqlalchemy_is_read_the_same_without_it(tmp_path: Path) -> None:
     from voice_server.storage import voice_rows
 
-    async with opened(tmp_path) as catalogue:
+    async with open_catalogue(tmp_path) as catalogue:
         await catalogue.create(voice(), [new("a"), new("b")])
         quick = await voice_rows.load(catalogue.database, catalogue._files)
         database = catalogue.database

@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 IDLE = 300.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclasses.dataclass(eq=False)
 class Pool:
     """As much of a pool as is looked at."""
